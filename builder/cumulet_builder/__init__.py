@@ -1,0 +1,1 @@
+"""The build tool: a recipe becomes an image."""

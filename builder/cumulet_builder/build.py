@@ -1,0 +1,126 @@
+"""From a recipe to a published image: the top of the build tool, as a list of verbs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cumulet.core.files import locked, write_text
+from cumulet_builder.cache import Cache, open_cache
+from cumulet_builder.engines.debian.fetch import Sources, fetch, vendor
+from cumulet_builder.engines.debian.lock import Lock
+from cumulet_builder.engines.debian.resolve import host_architecture, make_request
+from cumulet_builder.engines.debian.settle import LockChoice, resolve, settle_lock
+from cumulet_builder.engines.table import ENGINES
+from cumulet_builder.kubernetes import needed_packages
+from cumulet_builder.plan import Stage, Step, make_plan
+from cumulet_builder.publish import Image, Result, is_published, publish
+from cumulet_builder.recipe.load import load_recipe, resolve_recipe
+from cumulet_builder.recipe.model import Recipe
+from cumulet_builder.run_plan import Run, run_plan
+from cumulet_builder.settings import Settings
+
+
+class Reporter(Protocol):
+    """What the command line shows of a build's progress."""
+
+    def say(self, text: str) -> None:
+        """One line about what was decided."""
+
+    def step(self, step: Step, seconds: float) -> None:
+        """A stage starts (seconds below 0) or has ended."""
+
+    def download(self) -> Callable[..., None] | None:
+        """What is told of downloads, or None."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A recipe with its lock, stages and plan: all that is decided before anything runs."""
+
+    recipe: Recipe
+    lock: Lock
+    lock_origin: str
+    stages: tuple[Stage, ...]
+    steps: tuple[Step, ...]
+    cache: Cache
+    fragments: tuple[Path, ...]
+
+
+def plan(recipe_path: Path, settings: Settings) -> Planned:
+    """Decide everything about a build; only a missing lock touches the network."""
+    resolved = resolve_recipe(recipe_path, settings.overrides)
+    recipe = resolved.recipe
+    cache = open_cache(settings.cache.absolute())
+    request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
+    choice = LockChoice(settings.lock, settings.update, settings.mirror)
+    lock, origin = settle_lock(recipe_path, recipe.image, request, choice, cache)
+    stages = tuple(ENGINES[recipe.engine](recipe, lock, cache))
+    steps = tuple(make_plan(stages, cache, load_last(cache, recipe.image)))
+    return Planned(recipe, lock, origin, stages, steps, cache, tuple(find_places(resolved.document)))
+
+
+def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:
+    """Build and publish an image into `settings.out / <image>`; does nothing if that is up to date."""
+    planned = plan(recipe_path, settings)
+    reporter.say(f"{planned.recipe.image}: lock: {planned.lock_origin}")
+    folder = settings.out.absolute() / planned.recipe.image
+    with locked(folder.parent / f".{folder.name}.lock", str(folder)):
+        if not any(step.run for step in planned.steps) and is_published(folder, planned.steps):
+            return Image(folder, planned.recipe, changed=False)
+        fetch_missing(planned, settings, reporter)
+        return _run_and_publish(planned, folder, reporter)
+
+
+def make_lock(recipe_path: Path, settings: Settings) -> Lock:
+    """A new lock for a recipe, whatever lock there was before."""
+    recipe = load_recipe(recipe_path, settings.overrides)
+    cache = open_cache(settings.cache.absolute())
+    request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
+    return resolve(recipe.image, request, LockChoice(None, settings.update, settings.mirror), cache)
+
+
+def vendor_lock(recipe_path: Path, settings: Settings, store: Path, reporter: Reporter) -> tuple[int, int]:
+    """Keep what a recipe's lock names in `store`; returns (files copied, files in all)."""
+    planned = plan(recipe_path, settings)
+    every = {each.sha256 for each in planned.lock.packages} | {each.sha256 for each in planned.lock.wheels}
+    sources = Sources(settings.mirror, settings.vendor)
+    fetch(planned.lock, every, planned.cache, sources, reporter.download())
+    return vendor(planned.lock, planned.cache, store.absolute())
+
+
+def fetch_missing(planned: Planned, settings: Settings, reporter: Reporter) -> None:
+    """Bring what the stages that run will read into the cache."""
+    wanted = {digest for step in planned.steps if step.run for digest in step.stage.files}
+    sources = Sources(settings.mirror, settings.vendor)
+    fetch(planned.lock, wanted, planned.cache, sources, reporter.download())
+
+
+def _run_and_publish(planned: Planned, folder: Path, reporter: Reporter) -> Image:
+    log_path = planned.cache.root / "logs" / f"{planned.recipe.image}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("w") as log:
+        run = Run(planned.cache, log, planned.lock.epoch, reporter.step)
+        folders = run_plan(planned.steps, run)
+        save_last(planned.cache, planned.recipe.image, planned.steps)
+    result = Result(planned.recipe, planned.lock, planned.steps, folders, log_path, planned.fragments)
+    return publish(result, folder)
+
+
+def load_last(cache: Cache, image: str) -> dict[str, str]:
+    """Stage name -> key of the image's last build."""
+    try:
+        keys: dict[str, str] = json.loads((cache.root / "last" / f"{image}.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return keys
+
+
+def save_last(cache: Cache, image: str, steps: tuple[Step, ...]) -> None:
+    """Remember the keys of a build, so that the next plan can say what changed."""
+    keys = {step.stage.name: step.key for step in steps}
+    write_text(cache.root / "last" / f"{image}.json", json.dumps(keys, indent=1))

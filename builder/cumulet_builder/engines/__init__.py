@@ -1,0 +1,1 @@
+"""Two engines under one recipe; `table` lists them."""

@@ -1,0 +1,86 @@
+"""The stages of the Debian engine, in order: the list to read first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from cumulet_builder import initramfs, kernel, kubernetes
+from cumulet_builder.assets import find_assets
+from cumulet_builder.cache import Cache, make_key
+from cumulet_builder.engines.debian.artefacts import make_erofs_stage, make_image_stage
+from cumulet_builder.engines.debian.lock import Lock, LockedPackage
+from cumulet_builder.engines.debian.packages import make_package_stages, make_tools_stage
+from cumulet_builder.kubernetes.surroundings import Surroundings
+from cumulet_builder.plan import Stage, Workshop
+from cumulet_builder.recipe.model import Recipe
+from cumulet_builder.rootfs import make_root_stage
+from cumulet_builder.sdk_layer import make_sdk_stage
+from cumulet_builder.toolbox import Toolbox
+
+
+def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
+    """Everything from package files to the files that are published."""
+    tools = make_tools_stage(lock)
+    toolbox = _toolbox_of(tools, cache)
+    return [
+        tools,
+        *make_package_stages(recipe, lock),
+        _make_kernel_stage(recipe, lock, cache, toolbox),
+        _make_initramfs_stage(recipe, lock, cache, toolbox),
+        *kubernetes.make_stages(recipe, _surroundings(toolbox)),
+        make_sdk_stage(lock, recipe.sdk),
+        make_root_stage(recipe, lock),
+        make_erofs_stage(recipe, lock, toolbox),
+        make_image_stage(recipe, lock, cache, find_package(lock, "systemd-boot-efi"), toolbox),
+    ]
+
+
+def find_package(lock: Lock, start: str) -> LockedPackage:
+    """The `boot` package whose name starts with `start`."""
+    return next(package for package in lock.of("boot") if package.name.startswith(start))
+
+
+def _toolbox_of(tools: Stage, cache: Cache) -> Callable[[], Toolbox]:
+    folder: Path = cache.stage("tools", make_key(tools.name, tools.inputs, {})) / "tree"
+    return lambda: Toolbox(folder)
+
+
+def _surroundings(toolbox: Callable[[], Toolbox]) -> Surroundings:
+    return Surroundings(find_assets("recipes"), lambda _: toolbox(), ("tools",))
+
+
+def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> Stage:
+    package = find_package(lock, "linux-image-")
+    board = recipe.board.kernel
+    choice = kernel.KernelChoice(
+        asker=recipe.image,
+        modules=(
+            *board.modules,
+            *recipe.modules,
+            *board.initramfs_modules,
+            *initramfs.BASE_MODULES,
+            *kubernetes.needed_modules(recipe),
+        ),
+        device_trees=board.device_trees,
+    )
+    stage = kernel.make_stage(choice, cache.file(package.sha256), package.sha256, toolbox, needs=("tools",))
+
+    def make(workshop: Workshop) -> None:
+        stage.make(workshop)
+        facts = json.loads((workshop.folder / "kernel.json").read_text())
+        config = (workshop.folder / "config").read_text()
+        kubernetes.check_kernel(recipe, config, facts["modules"], facts["builtin"])
+
+    distribution = recipe.kubernetes.distribution if recipe.kubernetes else "none"
+    inputs = {**stage.inputs, "checked for": distribution}
+    return replace(stage, inputs=inputs, make=make, files=(package.sha256,))
+
+
+def _make_initramfs_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> Stage:
+    package = find_package(lock, "busybox-static")
+    choice = initramfs.InitramfsChoice(asker=recipe.image, modules=recipe.board.kernel.initramfs_modules)
+    stage = initramfs.make_stage(choice, cache.file(package.sha256), package.sha256, toolbox, needs=("tools", "kernel"))
+    return replace(stage, files=(package.sha256,))

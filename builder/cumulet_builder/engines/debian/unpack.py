@@ -1,0 +1,133 @@
+"""Packages onto a folder without running anything of theirs: files, and dpkg's database by hand."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from debian.deb822 import Deb822
+from debian.debfile import DebFile
+
+# Scripts and lists that dpkg keeps of a package.
+SCRIPTS = ("preinst", "postinst", "config")
+KEPT = (*SCRIPTS, "templates", "triggers", "conffiles", "md5sums", "shlibs", "symbols", "prerm", "postrm")
+DATABASE = "var/lib/dpkg"
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """One unpacked package: its control fields, its files (absolute paths), the control files it brings."""
+
+    name: str
+    fields: dict[str, str]
+    paths: tuple[str, ...]
+    control: dict[str, bytes]
+
+    @property
+    def needs_configuring(self) -> bool:
+        """Whether any program of the package wants to run."""
+        return any(script in self.control for script in SCRIPTS)
+
+    @property
+    def info_name(self) -> str:
+        """The package's name in dpkg's info folder."""
+        same = self.fields.get("Multi-Arch") == "same"
+        return f"{self.name}:{self.fields['Architecture']}" if same else self.name
+
+
+def unpack_all(debs: Sequence[Path], root: Path, want: Callable[[str], bool], jobs: int) -> list[Unpacked]:
+    """Unpack package files below `root`, `jobs` at a time; files that `want` refuses stay out.
+
+    The caller is root (of a namespace at least), so owners are kept.
+    """
+    # The package with the top-level links comes first: /bin is one of them.
+    first = [deb for deb in debs if deb.name.startswith("base-files_")]
+    rest = [deb for deb in debs if deb not in first]
+    done = [unpack(deb, root, want) for deb in first]
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        done += pool.map(partial(unpack, root=root, want=want), rest, chunksize=1)
+    return sorted(done, key=lambda each: each.name)
+
+
+def unpack(deb: Path, root: Path, want: Callable[[str], bool]) -> Unpacked:
+    """Unpack one package file."""
+    with DebFile(str(deb)) as package:
+        fields = {str(key): str(value) for key, value in package.debcontrol().items()}
+        control = {name: _control_file(package, name) for name in KEPT if package.control.has_file(name)}
+        archive = package.data.tgz()
+        paths = _extract(archive, root, want)
+    return Unpacked(fields["Package"], fields, tuple(paths), control)
+
+
+def _control_file(package: DebFile, name: str) -> bytes:
+    content = package.control.get_content(name)
+    return content if isinstance(content, bytes) else str(content or "").encode()
+
+
+def write_database(packages: Sequence[Unpacked], root: Path) -> None:
+    """Add the packages to dpkg's database below `root`: unpacked where scripts want to run, else installed."""
+    base = root / DATABASE
+    for name in ("info", "updates", "triggers", "alternatives", "parts"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    for name in ("available", "diversions", "statoverride", "triggers/Unincorp", "triggers/Lock", "lock"):
+        (base / name).touch()
+    (base / "info/format").write_text("1\n")
+    with (base / "status").open("a") as status:
+        for package in packages:
+            status.write(_stanza(package) + "\n")
+            _write_info(package, base / "info")
+
+
+def _write_info(package: Unpacked, folder: Path) -> None:
+    (folder / f"{package.info_name}.list").write_text("\n".join(["/.", *package.paths]) + "\n")
+    for name, content in package.control.items():
+        path = folder / f"{package.info_name}.{name}"
+        path.write_bytes(content)
+        path.chmod(0o755 if name in (*SCRIPTS, "prerm", "postrm") else 0o644)
+
+
+def _stanza(package: Unpacked) -> str:
+    state = "unpacked" if package.needs_configuring else "installed"
+    fields = Deb822()
+    fields["Package"] = package.name
+    fields["Status"] = f"install ok {state}"
+    for key, value in package.fields.items():
+        if key not in ("Package", "Filename", "Size", "SHA256"):
+            fields[key] = value
+    return str(fields.dump())
+
+
+def _extract(archive: tarfile.TarFile, root: Path, want: Callable[[str], bool]) -> list[str]:
+    paths = []
+    links: list[tarfile.TarInfo] = []
+    for member in archive:
+        path = "/" + member.name.removeprefix("./").strip("/")
+        if path == "/" or not want(path):
+            continue
+        paths.append(path)
+        if member.isdir() and (root / path[1:]).is_dir():
+            continue
+        if member.islnk() and not want("/" + member.linkname.removeprefix("./")):
+            links.append(member)
+            continue
+        if not member.isdir():
+            _clear(root / path[1:])
+        archive.extract(member, root, numeric_owner=True, filter="fully_trusted")
+    for member in links:
+        # Its first name was refused: take the content from the archive instead.
+        member.type, member.size = tarfile.REGTYPE, archive.getmember(member.linkname).size
+        source = archive.extractfile(archive.getmember(member.linkname))
+        target = root / member.name
+        target.write_bytes(source.read() if source else b"")
+        target.chmod(member.mode)
+    return paths
+
+
+def _clear(path: Path) -> None:
+    # The same path in two packages (or a second run): the later one wins, as with dpkg's --force-overwrite.
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()

@@ -1,0 +1,206 @@
+"""The stage `kernel`: of a Debian kernel package only what a board and its recipe ask for.
+
+It leaves in its folder: `kernel.tar` (a layer of the root: modules, unpacked, with
+their indexes), `dtbs.tar`, `vmlinuz`, `config`, `firmware-wanted.json` (module ->
+firmware files it asks for) and `kernel.json` (version, module names, built-in names).
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cumulet.core.errors import Problem, ToolError, UsageError
+from cumulet_builder.modules import ModuleIndex, find_modules, make_index, module_name
+from cumulet_builder.plan import Stage, Workshop
+from cumulet_builder.tree import Tree, write_tar
+
+if TYPE_CHECKING:
+    from cumulet_builder.toolbox import Toolbox
+
+CODE = "1"
+TOOL_PACKAGES = ("kmod",)
+PACKED = ".xz"
+# Lists that only `depmod` itself and people read.
+NOT_SHIPPED = ("modules.builtin.modinfo", "modules.order", "modules.symbols", "modules.weakdep")
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """What of a kernel package goes in.
+
+    `modules` are names or globs; one with a slash is matched against the path below
+    `kernel/`, as `net/netfilter/*`. `device_trees` are names without `.dtb`, as
+    `qcom/sdm845-oneplus-enchilada`. `asker` names the recipe in problems.
+    """
+
+    asker: str
+    modules: tuple[str, ...]
+    device_trees: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Package:
+    """The files of a kernel package, by absolute path, and the kernel's version."""
+
+    version: str
+    files: Mapping[str, bytes]
+
+    def modules(self) -> dict[str, bytes]:
+        """Path below /lib/modules/VERSION -> content, as packed in the package."""
+        start = f"/lib/modules/{self.version}/"
+        return {path.split(start, 1)[1]: data for path, data in self.files.items() if start in path}
+
+    def boot(self, name: str) -> bytes:
+        """`/boot/NAME-VERSION`. Raises ToolError if the package lacks it."""
+        path = f"/boot/{name}-{self.version}"
+        if path not in self.files:
+            raise ToolError(f"kernel package: no {path} in it", hint="name another kernel package in the board")
+        return self.files[path]
+
+
+def make_stage(
+    choice: KernelChoice, deb: Path, digest: str, toolbox: Callable[[], Toolbox], needs: tuple[str, ...] = ()
+) -> Stage:
+    """The stage for a kernel package file `deb`, whose SHA-256 is `digest`."""
+
+    def make(workshop: Workshop) -> None:
+        write_kernel(choice, deb, toolbox(), workshop)
+
+    inputs = {
+        "code": CODE,
+        "package": digest,
+        "modules": " ".join(sorted(set(choice.modules))),
+        "device trees": " ".join(sorted(set(choice.device_trees))),
+    }
+    return Stage("kernel", inputs, make, needs)
+
+
+def write_kernel(choice: KernelChoice, deb: Path, toolbox: Toolbox, workshop: Workshop) -> None:
+    """Fill the stage's folder. Raises UsageError with every module or device tree that does not exist."""
+    package = load_package(deb)
+    everything = package.modules()
+    with workshop.cache.scratch("kernel") as scratch:
+        index = make_index(_write_indexes(everything, package.version, toolbox, scratch / "all"))
+        kept, problems = find_modules(choice.modules, index, choice.asker)
+        trees, more = find_device_trees(choice, package)
+        if problems or more:
+            raise UsageError(
+                f"{choice.asker}: the kernel {package.version} lacks what it asks for", problems=problems + more
+            )
+        unpacked = {path.removesuffix(PACKED): _unpack(path, everything[path]) for path in kept}
+        unpacked |= {path: data for path, data in everything.items() if not path.startswith("kernel/")}
+        folder = scratch / "kept"
+        lists = _write_indexes(unpacked, package.version, toolbox, folder)
+        wanted = probe_firmware(
+            sorted(path for path in unpacked if path.endswith(".ko")), package.version, toolbox, folder
+        )
+        _publish(package, {**unpacked, **lists}, trees, workshop)
+    _write_facts(package.version, index, kept, wanted, workshop.folder)
+
+
+def load_package(deb: Path) -> Package:
+    """Read a kernel package file. Contents are held in memory: about 140 MB."""
+    from debian.debfile import DebFile  # noqa: PLC0415  (slow to import)
+
+    files: dict[str, bytes] = {}
+    with DebFile(str(deb)) as archive:
+        data = archive.data.tgz()
+        for member in data:
+            source = data.extractfile(member) if member.isfile() else None
+            if source is not None:
+                files["/" + str(member.name).removeprefix("./").lstrip("/")] = source.read()
+    versions = {match[1] for path in files if (match := re.match(r"(?:/usr)?/lib/modules/([^/]+)/kernel/", path))}
+    if len(versions) != 1:
+        raise ToolError(f"{deb.name}: not a kernel package: it has modules of {len(versions)} kernels")
+    return Package(versions.pop(), files)
+
+
+def find_device_trees(choice: KernelChoice, package: Package) -> tuple[Tree, list[Problem]]:
+    """The device trees as `/NAME.dtb`, and a problem for each one the package lacks."""
+    from difflib import get_close_matches  # noqa: PLC0415  (only for problems)
+
+    start = f"/usr/lib/linux-image-{package.version}/"
+    known = {
+        path.removeprefix(start).removesuffix(".dtb"): data
+        for path, data in package.files.items()
+        if path.startswith(start) and path.endswith(".dtb")
+    }
+    tree, problems = Tree(), []
+    for name in choice.device_trees:
+        if name in known:
+            tree.file(f"/{name}.dtb", known[name])
+            continue
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "`dpkg -c` on the package lists its device trees"
+        problems.append(Problem(choice.asker, 0, 0, f"no device tree {name!r} in kernel {package.version}", hint))
+    return tree, problems
+
+
+def probe_firmware(paths: Sequence[str], version: str, toolbox: Toolbox, folder: Path) -> dict[str, list[str]]:
+    """Module name -> firmware files it asks for, of the modules `paths` below `folder`/lib/modules."""
+    if not paths:
+        return {}
+    base = folder / "lib/modules" / version
+    result = toolbox.run(["modinfo", "-0", *(base / path for path in paths)], folders=[folder])
+    return make_firmware_wanted(result.out)
+
+
+def make_firmware_wanted(text: str) -> dict[str, list[str]]:
+    """Read the output of `modinfo -0`: fields ended by NUL, each module beginning with `filename`."""
+    wanted: dict[str, list[str]] = {}
+    name = ""
+    for entry in text.split("\0"):
+        key, _, value = entry.strip().partition(":")
+        if key == "filename":
+            name = module_name(value.strip())
+        elif key == "firmware":
+            wanted.setdefault(name, []).append(value.strip())
+    return {name: sorted(set(files)) for name, files in sorted(wanted.items())}
+
+
+def _unpack(path: str, data: bytes) -> bytes:
+    # The root file system compresses by itself, and a slow CPU loads a plain module three times faster.
+    return lzma.decompress(data) if path.endswith(PACKED) else data
+
+
+def _write_indexes(files: Mapping[str, bytes], version: str, toolbox: Toolbox, folder: Path) -> dict[str, bytes]:
+    """Put modules into `folder`/lib/modules/VERSION, run depmod there; the lists it made, by name."""
+    base = folder / "lib/modules" / version
+    for path, data in files.items():
+        target = base / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    toolbox.run(["depmod", "-b", folder, version], folders=[folder])
+    return {path.name: path.read_bytes() for path in sorted(base.glob("modules.*"))}
+
+
+def _publish(package: Package, files: Mapping[str, bytes], trees: Tree, workshop: Workshop) -> None:
+    layer = Tree()
+    for path, data in files.items():
+        if path not in NOT_SHIPPED:
+            layer.file(f"/usr/lib/modules/{package.version}/{path}", data)
+    # Programs that check the kernel's options (kubeadm, k3s check-config) look here.
+    layer.file(f"/usr/lib/modules/{package.version}/config", package.boot("config"))
+    for name, tree in (("kernel.tar", layer), ("dtbs.tar", trees)):
+        with (workshop.folder / name).open("wb") as stream:
+            write_tar(tree, stream, workshop.epoch)
+    for name in ("vmlinuz", "config"):
+        (workshop.folder / name).write_bytes(package.boot(name))
+
+
+def _write_facts(
+    version: str, index: ModuleIndex, kept: Sequence[str], wanted: Mapping[str, list[str]], folder: Path
+) -> None:
+    facts = {
+        "version": version,
+        "modules": sorted(module_name(path) for path in kept),
+        "builtin": sorted(index.builtin),
+    }
+    (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "firmware-wanted.json").write_text(json.dumps(wanted, indent=1) + "\n")

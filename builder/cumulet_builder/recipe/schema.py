@@ -1,0 +1,38 @@
+"""JSON Schemas for editors: what the files may say, which is not quite what they become.
+
+In a file the board is a name, nothing but the version is required of a fragment,
+and lists of other files are allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from cumulet_builder.recipe.fragments import NOT_IN_FEATURES
+from cumulet_builder.recipe.model import Board, Recipe
+
+Kind = Literal["recipe", "board", "feature"]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+BOARD = {"type": "string", "description": "Name of a bundled board, or a path ending in .yaml"}
+
+
+def make_schema(kind: Kind) -> dict[str, Any]:
+    """The schema of one kind of file."""
+    schema = Board.model_json_schema() if kind == "board" else Recipe.model_json_schema()
+    properties: dict[str, Any] = schema["properties"]
+    schema["required"] = {"recipe": ["version", "image"], "board": ["version"], "feature": ["version", "title"]}[kind]
+    if kind == "board":
+        properties["defaults"] = {**properties["defaults"], "additionalProperties": True}
+    else:
+        properties["board"] = BOARD
+        for name in ("Board", "Kernel", "Qemu"):
+            schema["$defs"].pop(name, None)
+    if kind == "feature":
+        for name in NOT_IN_FEATURES:
+            properties.pop(name)
+    return {"$schema": DIALECT, **schema, "title": f"Cumulet {kind}", "description": _describe(kind)}
+
+
+def _describe(kind: Kind) -> str:
+    words = {"recipe": "What goes into an image", "board": "A board as data", "feature": "What a feature brings"}
+    return words[kind]

@@ -1,0 +1,107 @@
+"""The root file system as one tree: every layer merged, then trimmed."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cumulet.core.errors import UsageError
+from cumulet_builder.engines.debian.lock import Lock
+from cumulet_builder.engines.debian.trim import want_shipped
+from cumulet_builder.plan import Stage, Workshop
+from cumulet_builder.recipe.model import Recipe
+from cumulet_builder.system import make_system_tree
+from cumulet_builder.tree import Tree, filter_tree, merge, read_tar, write_tar
+
+CODE = "2"
+
+# Stage -> its layer, in the order in which they are laid over each other.
+LAYERS = {"packages": "root.tar", "kernel": "kernel.tar", "kubernetes": "kubernetes.tar", "sdk": "sdk.tar"}
+# Folders that something is mounted on, or that a running system expects.
+FOLDERS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/data", "/var/lib", "/var/log", "/var/tmp", "/boot", "/mnt")
+
+
+def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
+    """`root.tar`: the whole tree of the root partition."""
+    system = make_system_tree(recipe, lock.digest[:12])
+    files = make_files_tree(recipe)
+    inputs = {
+        "code": CODE,
+        "system": digest_of(system),
+        "files": digest_of(files),
+        "trim": recipe.trim.model_dump_json(),
+    }
+    needs = ("packages", "kernel", *(["kubernetes"] if recipe.kubernetes else []), "sdk")
+
+    def make(workshop: Workshop) -> None:
+        tree = make_root_tree(recipe, workshop.needs, [system, files])
+        with (workshop.folder / "root.tar").open("wb") as stream:
+            write_tar(tree, stream, workshop.epoch)
+
+    return Stage("root", inputs, make, needs)
+
+
+def digest_of(tree: Tree) -> str:
+    """A digest of a small tree: names, modes, targets and contents."""
+    digest = hashlib.sha256()
+    for path, node in tree.walk():
+        digest.update(f"{path} {node.kind} {node.mode:o} {node.uid}:{node.gid} {node.target}\n".encode())
+        digest.update(tree.read(path))
+    return digest.hexdigest()
+
+
+def make_root_tree(recipe: Recipe, stages: Mapping[str, Path], own: Iterable[Tree]) -> Tree:
+    """The whole tree of a root partition. `own` are the layers made without a stage: system, then files."""
+    layers = [read_tar(stages[stage] / name) for stage, name in LAYERS.items() if stage in stages]
+    want = want_shipped(recipe.trim)
+    tree = filter_tree(merge([*layers, *own]), lambda path, _: want(path))
+    for folder in FOLDERS:
+        if folder not in tree.nodes:
+            tree.folder(folder, 0o1777 if folder.endswith("tmp") else 0o755)
+    return drop_dangling(tree)
+
+
+def drop_dangling(tree: Tree) -> Tree:
+    """The tree without alternatives and units that point at something that was trimmed away."""
+
+    def leads_somewhere(path: str) -> bool:
+        node = tree.nodes[path]
+        if node.kind != "link" or not path.startswith(
+            ("/etc/alternatives/", "/etc/systemd/", "/usr/bin/", "/usr/sbin/")
+        ):
+            return True
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), node.target))
+        return target.startswith(("/dev", "/run", "/proc")) or _exists(tree, target)
+
+    for _ in range(3):
+        kept = {path: node for path, node in tree.nodes.items() if leads_somewhere(path)}
+        if len(kept) == len(tree.nodes):
+            break
+        tree = Tree(kept)
+    return tree
+
+
+def _exists(tree: Tree, path: str) -> bool:
+    if path in tree.nodes:
+        return True
+    top, _, rest = path.lstrip("/").partition("/")
+    link = tree.nodes.get("/" + top)
+    return link is not None and link.kind == "link" and f"/{link.target}/{rest}" in tree.nodes
+
+
+def make_files_tree(recipe: Recipe) -> Tree:
+    """The files that the recipe itself brings. Raises UsageError if a source is missing."""
+    tree = Tree()
+    for file in recipe.files:
+        content: bytes = (file.content or "").encode()
+        if file.source is not None:
+            try:
+                content = Path(file.source).read_bytes()
+            except OSError as error:
+                raise UsageError(
+                    f"files: {file.source}: {error.strerror}", hint="it is read from beside its recipe"
+                ) from error
+        tree.file(file.path, content, int(file.mode, 8))
+    return tree

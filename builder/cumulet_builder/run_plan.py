@@ -1,0 +1,60 @@
+"""Running a plan: each stage that the cache lacks, in order; results appear whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cumulet.core.errors import CumuletError
+from cumulet_builder.cache import Cache
+from cumulet_builder.plan import Step, Workshop
+
+Report = Callable[[Step, float], None]
+"""Called before a stage runs (seconds -1) and after it (seconds it took)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage of one build shares."""
+
+    cache: Cache
+    log: IO[str]
+    epoch: int
+    report: Report
+
+
+def run_plan(steps: Sequence[Step], run: Run) -> dict[str, Path]:
+    """Run what must run; returns the folder of every stage's result by name.
+
+    An error of a stage is raised again with the stage's name before its message.
+    """
+    folders: dict[str, Path] = {}
+    for step in steps:
+        name = step.stage.name
+        if step.run:
+            _run_step(step, folders, run)
+        folders[name] = run.cache.stage(name, step.key)
+    return folders
+
+
+def _run_step(step: Step, folders: dict[str, Path], run: Run) -> None:
+    stage = step.stage
+    run.report(step, -1.0)
+    start = time.monotonic()
+    run.log.write(f"== {stage.name}: {step.reason}\n")
+    run.log.flush()
+    needs = {name: folders[name] for name in stage.needs}
+    try:
+        run.cache.drop_stage(stage.name, step.key)
+        with run.cache.making(stage.name, step.key, {**stage.inputs}) as folder:
+            stage.make(Workshop(folder, needs, run.cache, run.log, run.epoch))
+    except CumuletError as error:
+        error.message = f"{stage.name}: {error.message}"
+        error.args = (error.message,)
+        raise
+    took = time.monotonic() - start
+    run.log.write(f"== {stage.name}: {took:.1f} s\n")
+    run.report(step, took)

@@ -1,0 +1,1 @@
+"""Virtual boards: QEMU machines made from published images, their consoles, and the boot checks."""

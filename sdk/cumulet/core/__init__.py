@@ -1,0 +1,1 @@
+"""What every part of Cumulet stands on: errors, programs, files, documents, deadlines."""

@@ -1,0 +1,149 @@
+"""k3s: one program, one settings file per role. All pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cumulet.kubernetes.model import Cluster, Join, Node, Setup, Text
+from cumulet.kubernetes.render import make_yaml, render
+from cumulet.kubernetes.units import Service, make_service, make_target
+
+CONFIG: Final = "/etc/rancher/k3s/config.yaml"
+AGENT_CONFIG: Final = "/etc/rancher/k3s/agent.yaml"
+"""Settings of a worker: their name tells which of the two units is to run."""
+REGISTRIES: Final = "/etc/rancher/k3s/registries.yaml"
+IMAGES: Final = "/usr/share/cumulet/images"
+"""Where the root file system keeps the airgap images."""
+IMAGES_SEEN: Final = "/var/lib/rancher/k3s/agent/images"
+"""Where k3s looks for them; a link into the root, made at every start."""
+SHARE: Final = "/usr/share/cumulet/kubernetes"
+PREPARE: Final = "/usr/lib/cumulet/kubernetes-setup"
+NODE_ENV: Final = "/run/cumulet/node.env"
+BLANK: Final = Node("@NAME@", "single", "@ADDRESS@")
+# Not in the airgap set that is shipped by default, or of no use on a phone.
+DISABLED: Final = ("traefik", "servicelb", "local-storage")
+SERVER_ROLES: Final = ("single", "control", "master")
+PROGRAMS: Final = ("kubectl", "crictl", "ctr")
+
+
+def make_image_setup(cluster: Cluster) -> Setup:
+    """Units, the first-boot program and the blank settings of a lone node."""
+    single = make_config(cluster, BLANK, None)
+    files = {
+        "/usr/lib/systemd/system/k3s.service": make_service(_make_unit("server")),
+        "/usr/lib/systemd/system/k3s-agent.service": make_service(_make_unit("agent")),
+        "/usr/lib/systemd/system/cumulet-kubernetes.service": make_service(_SETUP),
+        "/usr/lib/systemd/system/cumulet-ready.service": make_service(_READY),
+        "/usr/lib/systemd/system/cumulet-ready.target": _READY_TARGET,
+        "/usr/lib/cumulet/k3s-ready": Text(render("k3s-ready.sh.j2"), 0o755),
+        PREPARE: Text(
+            render("k3s-setup.sh.j2", node_env=NODE_ENV, config=CONFIG, share=SHARE, registries=REGISTRIES), 0o755
+        ),
+        "/usr/lib/cumulet/k3s-images": Text(render("k3s-images.sh.j2", images=IMAGES, seen=IMAGES_SEEN), 0o755),
+        "/usr/lib/modules-load.d/cumulet-kubernetes.conf": Text("br_netfilter\nnf_conntrack\noverlay\n"),
+        f"{SHARE}/k3s-single.yaml": Text(make_yaml(single), 0o644),
+        f"{SHARE}/registries.yaml": make_registries(),
+    }
+    links = {f"/usr/bin/{name}": "k3s" for name in PROGRAMS}
+    enable = (
+        "cumulet-kubernetes.service", "k3s.service", "k3s-agent.service", "cumulet-ready.service",
+        "cumulet-ready.target",
+    )  # fmt: skip
+    return Setup(files, links, enable)
+
+
+def make_node_setup(cluster: Cluster, node: Node, members: Sequence[Node], join: Join | None) -> Setup:
+    """The settings of one node. `members` decides nothing here: k3s finds its etcd members itself."""
+    path = CONFIG if node.role in SERVER_ROLES else AGENT_CONFIG
+    return Setup(
+        {path: Text(make_yaml(make_config(cluster, node, join)), 0o600), REGISTRIES: make_registries()},
+        enable=(make_unit_name(node),),
+    )
+
+
+def make_join_commands(cluster: Cluster, node: Node, join: Join) -> tuple[tuple[str, ...], ...]:
+    """Joining is starting: the settings name the server and the token."""
+    return (("systemctl", "start", "--no-block", make_unit_name(node)),)
+
+
+def make_unit_name(node: Node) -> str:
+    """`k3s.service` for servers, `k3s-agent.service` for workers."""
+    return "k3s.service" if node.role in SERVER_ROLES else "k3s-agent.service"
+
+
+def make_config(cluster: Cluster, node: Node, join: Join | None) -> dict[str, Any]:
+    """config.yaml by role; every key is a flag of the pinned version."""
+    config: dict[str, Any] = {"node-name": node.name, "node-ip": node.address}
+    if join is not None:
+        config |= {"server": f"https://{join.endpoint}", "token": join.token}
+    config["pause-image"] = "rancher/mirrored-pause:3.6"
+    if node.role not in SERVER_ROLES:
+        return config
+    # These must be the same on every server, or a joining one is refused.
+    config |= {
+        "cluster-cidr": cluster.pod_cidr,
+        "service-cidr": cluster.service_cidr,
+        "cluster-dns": cluster.dns_address,
+        "cluster-domain": cluster.domain,
+        "disable": [*DISABLED, *(name for name in ("coredns", "metrics-server") if name not in cluster.addons)],
+        "disable-cloud-controller": True,
+        "disable-helm-controller": True,
+        "embedded-registry": True,
+        "secrets-encryption": True,
+        "write-kubeconfig-mode": "0600",
+        "etcd-arg": ["heartbeat-interval=300", "election-timeout=3000"],
+    }
+    if cluster.endpoint:
+        config["tls-san"] = [cluster.endpoint.rsplit(":", 1)[0]]
+    if node.role == "control":
+        config |= {
+            "disable-apiserver": True,
+            "disable-controller-manager": True,
+            "disable-scheduler": True,
+            "node-taint": ["node-role.kubernetes.io/etcd=true:NoSchedule"],
+        }
+    if join is None:
+        config["cluster-init"] = True
+    return config
+
+
+def make_registries() -> Text:
+    """registries.yaml: nodes give images to each other; nobody outside is asked first."""
+    return Text(make_yaml({"mirrors": {"*": {}}}))
+
+
+def _make_unit(mode: str) -> Service:
+    agent = mode == "agent"
+    return Service(
+        f"Kubernetes ({'worker' if agent else 'server'})",
+        (f"/usr/bin/k3s {mode}" + (f" --config={AGENT_CONFIG}" if agent else ""),),
+        before_start=("/usr/lib/cumulet/k3s-images",),
+        after=("cumulet-kubernetes.service", "network-online.target"),
+        wants=("network-online.target",),
+        when=(f"PathExists={AGENT_CONFIG if agent else CONFIG}",),
+        wanted_by="multi-user.target",
+        weight=200,
+        extra=("Delegate=yes", "KillMode=process", "LimitNPROC=infinity", "LimitCORE=infinity", "TasksMax=infinity"),
+    )
+
+
+_SETUP = Service(
+    "Prepare a cluster of one node, once",
+    (PREPARE,),
+    kind="oneshot",
+    after=("cumulet-node.service", "time-set.target"),
+    when=(f"PathExists=!{CONFIG}",),
+    wanted_by="multi-user.target",
+)
+_READY = Service(
+    "Wait until this node is Ready",
+    ("/usr/lib/cumulet/k3s-ready",),
+    kind="oneshot",
+    after=("cumulet-kubernetes.service", "k3s.service"),
+    before=("cumulet-ready.target",),
+    when=(f"PathExists={CONFIG}",),
+    wanted_by="cumulet-ready.target",
+    extra=("StandardOutput=journal+console",),
+)
+_READY_TARGET = make_target("This node is Ready", when=(f"PathExists={CONFIG}",), requires=("cumulet-ready.service",))
