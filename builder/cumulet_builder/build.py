@@ -61,7 +61,7 @@ def plan(recipe_path: Path, settings: Settings) -> Planned:
     lock, origin = settle_lock(recipe_path, recipe.image, request, choice, cache)
     stages = tuple(ENGINES[recipe.engine](recipe, lock, cache))
     steps = tuple(make_plan(stages, cache, load_last(cache, recipe.image)))
-    return Planned(recipe, lock, origin, stages, steps, cache, tuple(find_places(resolved.document)))
+    return Planned(recipe, lock, origin, stages, steps, cache, resolved.files)
 
 
 def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:

@@ -46,6 +46,7 @@ COMMANDS = {
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),
     "recipes": Entry("cumulet_builder.commands.recipes:command", "List bundled boards, images and features."),
     "doctor": Entry("cumulet_builder.commands.doctor:command", "Tell what this computer lacks, and what fixes it."),
+    "pin": Entry("cumulet_builder.commands.pin:pin", "Write the checksums of a release of k3s into its pin."),
     "schema": Entry("cumulet_builder.commands.schema:command", "Print the JSON Schema of recipe files, for editors."),
 }
 

@@ -21,10 +21,11 @@ DECIDING = ("board", "features", "include")
 
 @dataclass(frozen=True)
 class Resolved:
-    """A recipe, and the merged document it was made from: each value knows its file and line."""
+    """A recipe, the merged document it was made from (each value knows its file and line), the files read for it."""
 
     recipe: Recipe
     document: Value
+    files: tuple[Path, ...]
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -45,7 +46,7 @@ def resolve_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
     reader.problems += find_conflicts(document)
     if recipe is None or reader.problems:
         raise make_error(reader.problems)
-    return Resolved(recipe, document)
+    return Resolved(recipe, document, tuple(each.path for each in reader.files.values()))
 
 
 def find_recipe(name: str) -> Path:
