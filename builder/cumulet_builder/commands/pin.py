@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -11,16 +12,22 @@ import click
 @click.argument("distribution", type=click.Choice(["k3s"]))
 @click.argument("version")
 @click.option("--recipes", type=click.Path(path_type=Path), help="Folder of recipes; default: Cumulet's own.")
-@click.option("--base", help="Address of the releases; default: the pin's.")
+@click.option("--base", metavar="URL", help="Read the checksums from here; default: the pin's address.")
 @click.option("--yes", is_flag=True, help="Write without asking.")
-def pin(distribution: str, version: str, recipes: Path | None, base: str | None, yes: bool) -> None:
-    """Show the SHA-256 of a release's files and write them into its pin."""
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON; written only with --yes.")
+def pin(distribution: str, version: str, *, recipes: Path | None, base: str | None, yes: bool, as_json: bool) -> None:
+    """Show the SHA-256 of the files of a release and write them into its pin."""
     from cumulet_builder.assets import find_assets
     from cumulet_builder.kubernetes import repin
 
     plan = repin.make_plan(recipes or find_assets("recipes"), version, base)
-    for line in plan.lines:
-        click.echo(line)
-    if yes or click.confirm(f"Write these into {plan.path}?"):
+    if not as_json:
+        for name, digest in plan.sums.items():
+            click.echo(f"{digest}  {name}")
+    write = plan.changed and (yes or (not as_json and click.confirm(f"Write these into {plan.path}?")))
+    if write:
         repin.write_pin(plan)
-        click.echo(f"{plan.path}: written")
+    if as_json:
+        click.echo(json.dumps({"pin": str(plan.path), "files": dict(plan.sums), "written": write}, indent=1))
+    elif write or not plan.changed:
+        click.echo(f"{plan.path}: {'written' if write else 'up to date'}")

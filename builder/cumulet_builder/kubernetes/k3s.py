@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cumulet.core.documents import make_error, suggest
 from cumulet.core.errors import Problem, ToolError, UsageError
 from cumulet.core.files import sha256_file
 from cumulet.kubernetes import k3s
@@ -14,7 +16,7 @@ from cumulet.kubernetes.model import Cluster, Join, Node, Setup
 from cumulet_builder.download import Request, download, fetch_text
 from cumulet_builder.kubernetes.inventory import Component, write_inventory
 from cumulet_builder.kubernetes.kubeadm import digest_setup
-from cumulet_builder.kubernetes.pins import K3sAssets, K3sPin, find_pin, load_pin_file
+from cumulet_builder.kubernetes.pins import K3sAssets, K3sPin, find_pin, load_flags, load_pin_file
 from cumulet_builder.kubernetes.preflight import K3S, Requirements
 from cumulet_builder.kubernetes.surroundings import (
     Surroundings,
@@ -27,7 +29,7 @@ from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Kubernetes, Recipe
 from cumulet_builder.tree import Tree, merge
 
-CODE = "1"
+CODE = "2"
 REQUIREMENTS: Requirements = K3S
 # k3s brings its own container runtime, CNI plugins and iptables.
 PACKAGES: tuple[str, ...] = ("ca-certificates", "iproute2", "kmod", "mount")
@@ -46,10 +48,12 @@ def make_stages(recipe: Recipe, around: Surroundings) -> list[Stage]:
     cluster = make_cluster(settings)
     found = check_settings(load_flags(path.parent / pin.flags), cluster)
     if found:
-        raise UsageError(f"{path.name}: k3s has no such settings", problems=found)
+        raise make_error(found)
     if settings.source == "file":
         return [_make_file_stage(settings, cluster, pin)]
-    assets = pin.assets[recipe.board.architecture]
+    assets = pin.assets.get(recipe.board.architecture)
+    if assets is None:
+        raise UsageError(f"{path}: names no files for {recipe.board.architecture}", hint="add them to its assets")
     return [_make_release_stage(pin, assets, cluster, str(path))]
 
 
@@ -77,32 +81,40 @@ def _make_release_stage(pin: K3sPin, assets: K3sAssets, cluster: Cluster, pin_fi
 
 
 def _make_file_stage(settings: Kubernetes, cluster: Cluster, pin: K3sPin) -> Stage:
-    problems, paths = [], {}
-    for what in ("binary", "images"):
-        named = settings.files.get(what)
-        if not named or not Path(named).is_file():
-            problems.append(Problem("kubernetes.files", 0, 0, f"{what}: {named or 'not named'}: no such file"))
-        else:
-            paths[what] = Path(named)
+    paths: dict[str, Path] = {what: Path(named) for what, named in settings.files.items()}
+    problems = find_file_problems(paths)
     if problems:
-        raise UsageError(
-            "kubernetes.source: file needs two files", problems=problems, hint="set kubernetes.files.binary and .images"
-        )
+        raise make_error(problems)
     setup = k3s.make_image_setup(cluster)
 
     def make(workshop: Workshop) -> None:
         _fill(setup, paths["binary"], (paths["images"].name, paths["images"]), pin.release, workshop)
 
-    digests = {what: sha256_file(path) for what, path in paths.items()}
-    return Stage("kubernetes", {"code": CODE, "setup": digest_setup(setup), **digests}, make)
+    inputs = {"code": CODE, "release": pin.release, "setup": digest_setup(setup), "name": paths["images"].name}
+    return Stage("kubernetes", inputs | {what: sha256_file(path) for what, path in paths.items()}, make)
+
+
+def find_file_problems(paths: Mapping[str, Path]) -> list[Problem]:
+    """What is wrong with the two files that `source: file` names."""
+    found: list[Problem] = []
+    for what in ("binary", "images"):
+        place, path = f"kubernetes.files.{what}", paths.get(what)
+        if path is None:
+            found.append(Problem(place, 0, 0, "is not named", "files: {binary: PATH, images: PATH}"))
+        elif not path.is_file():
+            found.append(Problem(place, 0, 0, f"{path}: no such file", "name a file of this computer"))
+        elif what == "images" and not path.name.endswith(k3s.ARCHIVES):
+            found.append(Problem(place, 0, 0, f"{path}: k3s imports no file of this name", "keep the release's name"))
+    return found
 
 
 def _fill(setup: Setup, binary: Path, images: tuple[str, Path], release: str, workshop: Workshop) -> None:
     name, archive = images
+    digest = sha256_file(archive)
     tree = Tree()
     tree.file("/usr/bin/k3s", binary, 0o755)
-    # k3s tells by its ending how an archive is compressed.
-    tree.file(f"{k3s.IMAGES}/{name}", archive)
+    # k3s tells by its ending how an archive is compressed, and by its name whether it knows it already.
+    tree.file(f"{k3s.IMAGES}/{digest[:16]}-{name}", archive)
     tree.folder("/var/lib/rancher")
     tree.folder("/var/lib/kubelet")
     write_tree(merge([make_setup_tree(setup), tree]), workshop.folder / "kubernetes.tar", workshop)
@@ -111,7 +123,7 @@ def _fill(setup: Setup, binary: Path, images: tuple[str, Path], release: str, wo
     write_tree(data, workshop.folder / "data.tar", workshop)
     components = [
         Component("k3s", release, "program", LICENCE, sha256_file(binary)),
-        Component(name, release, "file", "NOASSERTION", sha256_file(archive)),
+        Component(name, release, "file", "NOASSERTION", digest),
     ]
     write_inventory(components, workshop.folder / "inventory.json")
 
@@ -122,9 +134,9 @@ def make_url(pin: K3sPin, name: str) -> str:
 
 
 def read_sums(text: str) -> dict[str, str]:
-    """File name -> SHA-256 of a list as `sha256sum` writes it."""
-    rows = (line.split() for line in text.splitlines())
-    return {words[1].lstrip("*"): words[0].lower() for words in rows if len(words) == 2}
+    """File name -> SHA-256 of a list as `sha256sum` writes it; other lines are passed over."""
+    rows = re.finditer(r"^([0-9a-fA-F]{64}) [ *](\S+)$", text, re.MULTILINE)
+    return {row[2]: row[1].lower() for row in rows}
 
 
 def check_sums(text: str, pinned: Mapping[str, str], name: str) -> None:
@@ -138,39 +150,19 @@ def check_sums(text: str, pinned: Mapping[str, str], name: str) -> None:
             )
 
 
-def load_flags(path: Path) -> dict[str, set[str]]:
-    """`server` and `agent` -> names of their flags. Raises UsageError if the file is no such list."""
-    import yaml  # noqa: PLC0415 - slow to import
-
-    try:
-        document: dict[str, Any] = yaml.safe_load(path.read_text())
-        return {mode: set(document["both"]) | set(document.get(mode) or ()) for mode in ("server", "agent")}
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a list of flags: {error}", hint="restore it from the repository") from error
-
-
 def check_settings(flags: Mapping[str, set[str]], cluster: Cluster) -> list[Problem]:
     """A problem for every key, of any role, that the pinned version has no flag for."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only for problems
-
     join = Join("server:6443", "token", "")
     found: list[Problem] = []
     for role in ("single", "control", "master", "worker"):
         mode = "agent" if role == "worker" else "server"
         for entry in (None, join) if role != "worker" else (join,):
             config = k3s.make_config(cluster, Node("n", role, "a"), entry)
-            for key in unknown_keys(config, flags[mode]):
-                near = get_close_matches(key, flags[mode], 1)
-                problem = Problem(
-                    f"k3s {mode} ({role})",
-                    0,
-                    0,
-                    f"unknown setting {key!r}",
-                    f"did you mean {near[0]!r}?" if near else "",
-                )
-                if problem not in found:
-                    found.append(problem)
-    return found
+            found += [
+                Problem(f"k3s {mode} ({role})", 0, 0, f"unknown setting {key!r}", suggest(key, flags[mode]))
+                for key in unknown_keys(config, flags[mode])
+            ]
+    return list(dict.fromkeys(found))
 
 
 def unknown_keys(config: Mapping[str, Any], flags: set[str]) -> Iterable[str]:

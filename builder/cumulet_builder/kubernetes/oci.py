@@ -6,11 +6,12 @@ in the form that `ctr images import` reads.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -126,57 +127,57 @@ def write_archive(images: Iterable[Image], stream: IO[bytes], epoch: int) -> Non
 def list_images(path: Path) -> dict[str, str]:
     """Image name -> manifest digest of an archive. Raises TargetError if it is no OCI archive."""
     with _opened(path) as archive:
-        index = json.loads(_read(archive, "index.json", path))
+        index = json.loads(_read(archive, "index.json"))
         return {each["annotations"][NAME_KEYS[0]]: each["digest"] for each in index["manifests"]}
 
 
 def verify_archive(path: Path) -> list[str]:
-    """What is wrong with an archive: blobs with another content, size or missing; nothing if all is well."""
+    """What is wrong with an archive: blobs with another content, size or missing; nothing if all is well.
+
+    Raises TargetError if it is no OCI archive.
+    """
     found: list[str] = []
     with _opened(path) as archive:
-        sizes: dict[str, int] = {}
+        sizes: dict[str, int | None] = {}
         for member in archive:
-            if not member.name.startswith("blobs/"):
+            if not member.name.startswith("blobs/") or not member.isfile():
                 continue
             digest = member.name.removeprefix("blobs/").replace("/", ":")
-            sizes[digest] = member.size
             source = archive.extractfile(member)
-            if source is None or f"sha256:{hashlib.file_digest(source, 'sha256').hexdigest()}" != digest:  # type: ignore[arg-type]
-                found.append(f"{digest}: another content")
-        index = json.loads(_read(archive, "index.json", path))
+            same = source and f"sha256:{hashlib.file_digest(source, 'sha256').hexdigest()}" == digest  # type: ignore[arg-type]
+            sizes[digest] = member.size if same else None
+            found += [] if same else [f"{digest}: another content"]
+        index = json.loads(_read(archive, "index.json"))
         for each in index["manifests"]:
-            found += _missing(each, archive, sizes, path)
-    return found
+            found += _missing(each, archive, sizes)
+    return list(dict.fromkeys(found))
 
 
-def _missing(
-    descriptor: Mapping[str, Any], archive: tarfile.TarFile, sizes: Mapping[str, int], path: Path
-) -> list[str]:
+def _missing(descriptor: Mapping[str, Any], archive: tarfile.TarFile, sizes: Mapping[str, int | None]) -> list[str]:
+    """What a descriptor and what it names lack; `sizes` has None for blobs that are wrong and not worth reading."""
     digest = descriptor["digest"]
+    if digest in sizes and sizes[digest] is None:
+        return []
     if sizes.get(digest) != descriptor["size"]:
         return [f"{digest}: missing, or not of {descriptor['size']} bytes"]
     if descriptor["mediaType"] != MANIFEST:
         return []
-    manifest = json.loads(_read(archive, f"blobs/{digest.replace(':', '/')}", path))
-    return [
-        problem
-        for each in (manifest["config"], *manifest["layers"])
-        for problem in _missing(each, archive, sizes, path)
-    ]
+    manifest = json.loads(_read(archive, f"blobs/{digest.replace(':', '/')}"))
+    return [problem for each in (manifest["config"], *manifest["layers"]) for problem in _missing(each, archive, sizes)]
 
 
-def _opened(path: Path) -> tarfile.TarFile:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """The archive; whatever cannot be read in it while it is open is a TargetError."""
     try:
-        return tarfile.open(path, "r:")
-    except (OSError, tarfile.TarError) as error:
+        with tarfile.open(path, "r:") as archive:
+            yield archive
+    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
         raise TargetError(f"{path}: not an OCI archive: {error}", hint="build it again") from error
 
 
-def _read(archive: tarfile.TarFile, name: str, path: Path) -> bytes:
-    try:
-        source = archive.extractfile(name)
-    except KeyError as error:
-        raise TargetError(f"{path}: not an OCI archive: no {name} in it", hint="build it again") from error
+def _read(archive: tarfile.TarFile, name: str) -> bytes:
+    source = archive.extractfile(name)
     return source.read() if source else b""
 
 

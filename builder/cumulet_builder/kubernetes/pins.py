@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from cumulet.core.errors import Problem, UsageError
+from cumulet.core.documents import load_document, validate
+from cumulet.core.errors import UsageError
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -56,6 +57,15 @@ class K3sPin(_Part):
     assets: dict[Literal["arm64", "amd64"], K3sAssets]
 
 
+class K3sFlags(_Part):
+    """The names of the flags of `k3s server` and `k3s agent`, without the dashes."""
+
+    version: Literal[1]
+    both: tuple[str, ...]
+    agent: tuple[str, ...] = ()
+    server: tuple[str, ...] = ()
+
+
 Pin = KubeadmPin | K3sPin
 TYPES: dict[str, type[KubeadmPin] | type[K3sPin]] = {"kubeadm": KubeadmPin, "k3s": K3sPin}
 
@@ -83,17 +93,15 @@ def load_pin(recipes: Path, distribution: str, version: str | None = None) -> Pi
 
 def load_pin_file(path: Path, distribution: str) -> Pin:
     """A pin file. Raises UsageError with every problem in it."""
-    import yaml  # noqa: PLC0415 - slow to import
+    kind = f"pin of {distribution}"
+    return validate(TYPES[distribution], load_document(path, kind=kind), kind)
 
-    try:
-        return TYPES[distribution].model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}", hint="restore the file from the repository") from error
-    except ValidationError as error:
-        problems = [
-            Problem(str(path), 0, 0, f"{'.'.join(map(str, each['loc']))}: {each['msg']}") for each in error.errors()
-        ]
-        raise UsageError(f"{path}: not a pin of {distribution}", problems=problems) from error
+
+def load_flags(path: Path) -> dict[str, set[str]]:
+    """`server` and `agent` -> the names of their flags. Raises UsageError with every problem in the file."""
+    kind = "list of flags"
+    flags = validate(K3sFlags, load_document(path, kind=kind), kind)
+    return {"server": {*flags.both, *flags.server}, "agent": {*flags.both, *flags.agent}}
 
 
 def _sort_key(text: str) -> list[int]:

@@ -17,6 +17,10 @@ IMAGES: Final = "/usr/share/cumulet/images"
 """Where the root file system keeps the airgap images."""
 IMAGES_SEEN: Final = "/var/lib/rancher/k3s/agent/images"
 """Where k3s looks for them; a link into the root, made at every start."""
+ARCHIVES: Final = (".tar", ".tar.bz2", ".tar.gz", ".tar.lz4", ".tar.zst", ".tbz", ".tgz", ".tzst")
+"""Endings of image archives; k3s passes over a file of any other name without a word."""
+KUBELET: Final = "/var/lib/rancher/k3s/agent/kubelet.kubeconfig"
+"""What the kubelet shows: it is there on every role, and may read its own node."""
 SHARE: Final = "/usr/share/cumulet/kubernetes"
 PREPARE: Final = "/usr/lib/cumulet/kubernetes-setup"
 NODE_ENV: Final = "/run/cumulet/node.env"
@@ -36,7 +40,9 @@ def make_image_setup(cluster: Cluster) -> Setup:
         "/usr/lib/systemd/system/cumulet-kubernetes.service": make_service(_SETUP),
         "/usr/lib/systemd/system/cumulet-ready.service": make_service(_READY),
         "/usr/lib/systemd/system/cumulet-ready.target": _READY_TARGET,
-        "/usr/lib/cumulet/k3s-ready": Text(render("k3s-ready.sh.j2"), 0o755),
+        "/usr/lib/cumulet/k3s-ready": Text(
+            render("k3s-ready.sh.j2", settings=f"{CONFIG} {AGENT_CONFIG}", kubelet=KUBELET), 0o755
+        ),
         PREPARE: Text(
             render("k3s-setup.sh.j2", node_env=NODE_ENV, config=CONFIG, share=SHARE, registries=REGISTRIES), 0o755
         ),
@@ -73,14 +79,16 @@ def make_unit_name(node: Node) -> str:
 
 
 def make_config(cluster: Cluster, node: Node, join: Join | None) -> dict[str, Any]:
-    """config.yaml by role; every key is a flag of the pinned version."""
+    """config.yaml by role; every key is a flag of the pinned version.
+
+    The pause image is not among them: each release has its own built in, the one that its archive brings.
+    """
     config: dict[str, Any] = {"node-name": node.name, "node-ip": node.address}
     if join is not None:
         config |= {"server": f"https://{join.endpoint}", "token": join.token}
-    config["pause-image"] = "rancher/mirrored-pause:3.6"
     if node.role not in SERVER_ROLES:
         return config
-    # These must be the same on every server, or a joining one is refused.
+    # Servers refuse one that joins with another value of most of these, so all of them are the same everywhere.
     config |= {
         "cluster-cidr": cluster.pod_cidr,
         "service-cidr": cluster.service_cidr,
@@ -128,6 +136,8 @@ def _make_unit(mode: str) -> Service:
     )
 
 
+# Either of the two: the settings of a server or of a worker.
+_MEMBER = (f"PathExists=|{CONFIG}", f"PathExists=|{AGENT_CONFIG}")
 _SETUP = Service(
     "Prepare a cluster of one node, once",
     (PREPARE,),
@@ -140,10 +150,10 @@ _READY = Service(
     "Wait until this node is Ready",
     ("/usr/lib/cumulet/k3s-ready",),
     kind="oneshot",
-    after=("cumulet-kubernetes.service", "k3s.service"),
+    after=("cumulet-kubernetes.service", "k3s.service", "k3s-agent.service"),
     before=("cumulet-ready.target",),
-    when=(f"PathExists={CONFIG}",),
+    when=_MEMBER,
     wanted_by="cumulet-ready.target",
     extra=("StandardOutput=journal+console",),
 )
-_READY_TARGET = make_target("This node is Ready", when=(f"PathExists={CONFIG}",), requires=("cumulet-ready.service",))
+_READY_TARGET = make_target("This node is Ready", when=_MEMBER, requires=("cumulet-ready.service",))
