@@ -93,7 +93,7 @@ def write_kernel(choice: KernelChoice, deb: Path, toolbox: Toolbox, workshop: Wo
             raise UsageError(
                 f"{choice.asker}: the kernel {package.version} lacks what it asks for", problems=problems + more
             )
-        unpacked = {path.removesuffix(PACKED): _unpack(path, everything[path]) for path in kept}
+        unpacked = {path.removesuffix(PACKED): unpack_module(path, everything[path]) for path in kept}
         unpacked |= {path: data for path, data in everything.items() if not path.startswith("kernel/")}
         folder = scratch / "kept"
         lists = _write_indexes(unpacked, package.version, toolbox, folder)
@@ -164,7 +164,8 @@ def make_firmware_wanted(text: str) -> dict[str, list[str]]:
     return {name: sorted(set(files)) for name, files in sorted(wanted.items())}
 
 
-def _unpack(path: str, data: bytes) -> bytes:
+def unpack_module(path: str, data: bytes) -> bytes:
+    """A module as it is shipped: not compressed."""
     # The root file system compresses by itself, and a slow CPU loads a plain module three times faster.
     return lzma.decompress(data) if path.endswith(PACKED) else data
 
