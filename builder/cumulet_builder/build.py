@@ -18,7 +18,7 @@ from cumulet_builder.engines.debian.settle import LockChoice, resolve, settle_lo
 from cumulet_builder.engines.table import ENGINES
 from cumulet_builder.kubernetes import needed_packages
 from cumulet_builder.plan import Stage, Step, make_plan
-from cumulet_builder.publish import Image, Result, is_published, publish
+from cumulet_builder.publish import Image, Result, clear_up, digest_of, is_published, publish
 from cumulet_builder.recipe.load import load_recipe, resolve_recipe
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.run_plan import Run, run_plan
@@ -55,7 +55,7 @@ def plan(recipe_path: Path, settings: Settings) -> Planned:
     """Decide everything about a build; only a missing lock touches the network."""
     resolved = resolve_recipe(recipe_path, settings.overrides)
     recipe = resolved.recipe
-    cache = open_cache(settings.cache.absolute())
+    cache = open_cache(settings.cache.resolve())
     request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
     choice = LockChoice(settings.lock, settings.update, settings.mirror)
     lock, origin = settle_lock(recipe_path, recipe.image, request, choice, cache)
@@ -69,8 +69,10 @@ def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:
     planned = plan(recipe_path, settings)
     reporter.say(f"{planned.recipe.image}: lock: {planned.lock_origin}")
     folder = settings.out.absolute() / planned.recipe.image
-    with locked(folder.parent / f".{folder.name}.lock", str(folder)):
-        if not any(step.run for step in planned.steps) and is_published(folder, planned.steps):
+    with locked(folder.parent / f".{folder.name}.lock", str(folder)), planned.cache.in_use():
+        clear_up(folder)
+        documents = digest_of(planned.recipe, planned.lock, planned.fragments)
+        if not any(step.run for step in planned.steps) and is_published(folder, planned.steps, documents):
             return Image(folder, planned.recipe, changed=False)
         fetch_missing(planned, settings, reporter)
         return _run_and_publish(planned, folder, reporter)
@@ -79,7 +81,7 @@ def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:
 def make_lock(recipe_path: Path, settings: Settings) -> Lock:
     """A new lock for a recipe, whatever lock there was before."""
     recipe = load_recipe(recipe_path, settings.overrides)
-    cache = open_cache(settings.cache.absolute())
+    cache = open_cache(settings.cache.resolve())
     request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
     return resolve(recipe.image, request, LockChoice(None, settings.update, settings.mirror), cache)
 
@@ -89,8 +91,9 @@ def vendor_lock(recipe_path: Path, settings: Settings, store: Path, reporter: Re
     planned = plan(recipe_path, settings)
     every = {each.sha256 for each in planned.lock.packages} | {each.sha256 for each in planned.lock.wheels}
     sources = Sources(settings.mirror, settings.vendor)
-    fetch(planned.lock, every, planned.cache, sources, reporter.download())
-    return vendor(planned.lock, planned.cache, store.absolute())
+    with planned.cache.in_use():
+        fetch(planned.lock, every, planned.cache, sources, reporter.download())
+        return vendor(planned.lock, planned.cache, store.absolute())
 
 
 def fetch_missing(planned: Planned, settings: Settings, reporter: Reporter) -> None:

@@ -2,24 +2,25 @@
 
 files/ab/abcd...        a downloaded file, named by the SHA-256 of its content
 stages/NAME/KEY/        what a stage made, with `stage.json`: its inputs and digests
-tmp/                    half-written things; emptied by whoever finds them stale
+tmp/                    half-written things; whoever builds alone removes what killed builds left
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from cumulet.core.errors import ToolError
 from cumulet.core.files import publishing, raise_os_error, sha256_file, write_text
+from cumulet_builder.toolbox import remove_tree
 
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of cumulet; safe to delete.\n"
 RECORD = "stage.json"
@@ -33,12 +34,13 @@ class FileEntry(TypedDict):
 
 
 class Record(TypedDict):
-    """What is written beside a stage's result."""
+    """What is written beside a stage's result. Of `folders` only the names are known, not the content."""
 
     name: str
     key: str
     inputs: dict[str, str]
     files: dict[str, FileEntry]
+    folders: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,21 @@ class Cache:
         path = self.file(digest)
         return path.is_file() and (size is None or path.stat().st_size == size)
 
-    def add_file(self, path: Path, digest: str) -> Path:
-        """Move a file in after checking its content; raises ToolError if it is another."""
+    def drop_damaged_file(self, digest: str) -> bool:
+        """Remove the file if it is here and its content is not what its name says; whether that was so."""
+        path = self.file(digest)
+        if not path.is_file() or sha256_file(path) == digest:
+            return False
+        path.unlink(missing_ok=True)
+        return True
+
+    def add_file(self, path: Path, digest: str, name: str = "") -> Path:
+        """Move a file in after checking its content; raises ToolError, with its `name` for people, if it is another."""
         found = sha256_file(path)
         if found != digest:
             path.unlink()
             raise ToolError(
-                f"{path.name}: wrong checksum: expected sha256 {digest}, got {found}",
+                f"{name or path.name}: wrong checksum: expected sha256 {digest}, got {found}",
                 hint="the file was removed; run the same command again",
             )
         target = self.file(digest)
@@ -75,23 +85,24 @@ class Cache:
         return self.root / "stages" / name / key
 
     def have_stage(self, name: str, key: str) -> bool:
-        """Whether the stage's result is here and every file in it has the size that was recorded."""
+        """Whether the stage's result is here, with every folder, and every file has the size that was recorded."""
         folder = self.stage(name, key)
         record = read_record(folder)
         if record is None:
             return False
-        return all(
+        return all((folder / name).is_dir() for name in record.get("folders", [])) and all(
             (folder / file).is_file() and (folder / file).stat().st_size == entry["size"]
             for file, entry in record["files"].items()
         )
 
     def check_stage(self, name: str, key: str) -> list[str]:
-        """Names of files in the stage's result whose content is not what was recorded."""
+        """Names of what is missing in the stage's result, and of files whose content is not what was recorded."""
         folder = self.stage(name, key)
         record = read_record(folder)
         if record is None:
             return [RECORD]
-        return [
+        missing = [name for name in record.get("folders", []) if not (folder / name).is_dir()]
+        return missing + [
             file
             for file, entry in record["files"].items()
             if not (folder / file).is_file() or sha256_file(folder / file) != entry["sha256"]
@@ -99,7 +110,7 @@ class Cache:
 
     def drop_stage(self, name: str, key: str) -> None:
         """Forget a stage's result."""
-        shutil.rmtree(self.stage(name, key), ignore_errors=True)
+        remove_tree(self.stage(name, key))
 
     @contextlib.contextmanager
     def making(self, name: str, key: str, inputs: Mapping[str, str]) -> Iterator[Path]:
@@ -111,7 +122,8 @@ class Cache:
                 for path in sorted(folder.iterdir())
                 if path.is_file() and not path.is_symlink()
             }
-            record = {"name": name, "key": key, "inputs": dict(inputs), "files": files}
+            folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+            record = {"name": name, "key": key, "inputs": dict(inputs), "files": files, "folders": folders}
             write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True))
 
     @contextlib.contextmanager
@@ -124,7 +136,36 @@ class Cache:
         except OSError as error:
             raise_os_error(error, folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Held by everything that makes things in the cache. Whoever comes alone clears up after killed builds."""
+        with (self.root / ".lock").open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                self._sweep()
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            yield
+
+    @contextlib.contextmanager
+    def only_maker(self, name: str, key: str) -> Iterator[None]:
+        """Wait until nobody else makes this stage: two builds may want the same one."""
+        path = self.stage(name, key).with_name(f".{key}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _sweep(self) -> None:
+        for left in [*self.root.glob("tmp/*"), *self.root.glob("stages/*/.*")]:
+            if left.is_dir():
+                remove_tree(left)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def open_cache(root: Path) -> Cache:
@@ -150,7 +191,7 @@ def read_record(folder: Path) -> Record | None:
         record: Record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return None
-    return record
+    return record if isinstance(record, dict) and "files" in record else None
 
 
 def make_key(name: str, inputs: Mapping[str, str], needs: Mapping[str, str]) -> str:

@@ -211,7 +211,7 @@ def _store(request: Request, part: Path, stream: IO[bytes], job: _Job) -> None:
             hint="the mirror holds another file; run again, or name another mirror",
         )
     os.fsync(stream.fileno())
-    job.cache.add_file(part, request.sha256)
+    job.cache.add_file(part, request.sha256, f"{request.name}: {request.url}")
 
 
 def _fill(request: Request, stream: IO[bytes], job: _Job) -> None:
@@ -254,7 +254,8 @@ def _receive(request: Request, stream: IO[bytes], job: _Job) -> str | None:
             if not _continues(answer, start):
                 stream.truncate(0)
                 stream.seek(0)
-            for chunk in answer.iter_raw(CHUNK):
+            # As it comes: collected to chunks of one size, a broken connection would lose the last.
+            for chunk in answer.iter_raw():
                 if job.stop.is_set():
                     raise _StoppedError
                 stream.write(chunk)

@@ -71,7 +71,7 @@ def _reason(stage: Stage, key: str, done: Mapping[str, Step], cache: Cache, last
     if before == key:
         return "its result is gone from the cache, or damaged"
     record = read_record(cache.stage(stage.name, before))
-    old = record["inputs"] if record else {}
+    old = record.get("inputs", {}) if record else {}
     changed = [name for name in stage.inputs if old and old.get(name) != stage.inputs[name]]
     changed += [name for name in stage.needs if last.get(name) != done[name].key]
     return f"changed: {', '.join(changed)}" if changed else "changed"

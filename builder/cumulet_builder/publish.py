@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cumulet import __version__
 from cumulet.core import proc
-from cumulet.core.files import publishing
+from cumulet.core.files import publishing, sha256_file, sha256_text
 from cumulet_builder.engines.debian.lock import Lock, make_lock_text
 from cumulet_builder.plan import Step
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.report.write import write_reports
+from cumulet_builder.toolbox import make_namespace, raise_failure, remove_tree
 
 BUILD = "build.json"
 # Copied from the stages' results, when they made them: stage -> file names.
@@ -52,30 +54,53 @@ def publish(result: Result, folder: Path) -> Image:
         for stage, names in PUBLISHED.items():
             for name in names:
                 if stage in stages and (stages[stage] / name).exists():
-                    copy_sparse(stages[stage] / name, new / name)
+                    # With its holes, and sharing its blocks where the file system can.
+                    _copy(["--reflink=auto", "--sparse=always", stages[stage] / name, new / name], folder)
         if (stages["image"] / "root").is_dir():
-            proc.run(["cp", "-a", "--reflink=auto", stages["image"] / "root", new / "root"])
+            _copy(["-a", "--reflink=auto", stages["image"] / "root", new / "root"], folder, make_namespace())
         _write_documents(recipe, lock, new)
         keys = {step.stage.name: step.key for step in result.steps}
         write_reports(recipe, lock, keys, stages, new, fragments=result.fragments)
         shutil.copyfile(result.log, new / "build.log")
-        (new / BUILD).write_text(json.dumps(_make_build(result.steps, new), indent=1))
+        build = {"stages": keys, "documents": digest_of(recipe, lock, result.fragments), "files": _sizes_of(new)}
+        (new / BUILD).write_text(json.dumps(build, indent=1))
+    clear_up(folder)
     return Image(folder, recipe, changed=True)
 
 
-def is_published(folder: Path, steps: Sequence[Step]) -> bool:
-    """Whether `folder` holds the result of just these stages, with no file missing or of another size."""
+def is_published(folder: Path, steps: Sequence[Step], documents: str) -> bool:
+    """Whether `folder` holds the result of just these stages and documents, with no file missing or of another size."""
     try:
         build = json.loads((folder / BUILD).read_text())
-        same = build["stages"] == {step.stage.name: step.key for step in steps}
+        same = build["stages"] == {step.stage.name: step.key for step in steps} and build["documents"] == documents
         return same and all((folder / name).stat().st_size == size for name, size in build["files"].items())
     except (OSError, ValueError, KeyError):
         return False
 
 
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file with its holes; shares its blocks where the file system can."""
-    proc.run(["cp", "--reflink=auto", "--sparse=always", source, target])
+def digest_of(recipe: Recipe, lock: Lock, fragments: Sequence[Path]) -> str:
+    """A digest of what the published documents say beside the stages: checks, budget, QEMU settings, versions."""
+    read = [sha256_file(path) for path in fragments]
+    return sha256_text("\n".join([__version__, recipe.model_dump_json(), lock.digest, *read]))
+
+
+def clear_up(folder: Path) -> None:
+    """Undo what a killed build left beside `folder`. The caller holds the lock of the folder."""
+    start = f".old-{folder.name}-"
+    for aside in [each for each in folder.parent.glob(f"{start}*") if each.name.removeprefix(start).isdigit()]:
+        # Killed between moving the old folder away and the new one in: the old one is the last that was whole.
+        if folder.exists():
+            remove_tree(aside)
+        else:
+            aside.rename(folder)
+    for half in folder.parent.glob(f".tmp-{folder.name}-????????"):
+        remove_tree(half)
+
+
+def _copy(words: Sequence[str | Path], folder: Path, start: Sequence[str] = ()) -> None:
+    result = proc.run([*start, "cp", *words], check=False)
+    if result.code != 0:
+        raise_failure(proc.Result(("cp", *map(str, words)), result.code, result.out, result.err), folder)
 
 
 def _write_documents(recipe: Recipe, lock: Lock, folder: Path) -> None:
@@ -92,8 +117,5 @@ def _write_documents(recipe: Recipe, lock: Lock, folder: Path) -> None:
     (folder / "lock.json").write_text(make_lock_text(lock))
 
 
-def _make_build(steps: Sequence[Step], folder: Path) -> dict[str, object]:
-    return {
-        "stages": {step.stage.name: step.key for step in steps},
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
-    }
+def _sizes_of(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}

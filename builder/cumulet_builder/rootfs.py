@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cumulet.core.errors import UsageError
 from cumulet_builder.engines.debian.lock import Lock
-from cumulet_builder.engines.debian.trim import want_shipped
+from cumulet_builder.engines.debian.trim import want_kept, want_shipped
 from cumulet_builder.plan import Stage, Workshop
-from cumulet_builder.recipe.model import Recipe
+from cumulet_builder.recipe.model import Recipe, Trim
 from cumulet_builder.system import make_system_tree
-from cumulet_builder.tree import Tree, filter_tree, merge, read_tar, write_tar
+from cumulet_builder.tree import Tree, filter_tree, follow, merge, read_tar, write_tar
 
 CODE = "2"
 
@@ -55,16 +55,25 @@ def digest_of(tree: Tree) -> str:
 def make_root_tree(recipe: Recipe, stages: Mapping[str, Path], own: Iterable[Tree]) -> Tree:
     """The whole tree of a root partition. `own` are the layers made without a stage: system, then files."""
     layers = [read_tar(stages[stage] / name) for stage, name in LAYERS.items() if stage in stages]
-    want = want_shipped(recipe.trim)
-    tree = filter_tree(merge([*layers, *own]), lambda path, _: want(path))
+    tree = trim_tree(merge([*layers, *own]), recipe.trim)
     for folder in FOLDERS:
         if folder not in tree.nodes:
             tree.folder(folder, 0o1777 if folder.endswith("tmp") else 0o755)
     return drop_dangling(tree)
 
 
+def trim_tree(tree: Tree, trim: Trim) -> Tree:
+    """The tree without what is not shipped. What the recipe keeps stays, with its folders, wherever it is."""
+    want = want_shipped(trim)
+    shipped = filter_tree(tree, lambda path, _: want(path)).nodes
+    kept = {path for path in tree.nodes if want_kept(trim, path)}
+    kept |= {path[:end] for path in kept for end, letter in enumerate(path) if letter == "/"}
+    return filter_tree(tree, lambda path, _: path in shipped or path in kept)
+
+
 def drop_dangling(tree: Tree) -> Tree:
     """The tree without alternatives and units that point at something that was trimmed away."""
+    links = {path: node.target for path, node in tree.nodes.items() if node.kind == "link"}
 
     def leads_somewhere(path: str) -> bool:
         node = tree.nodes[path]
@@ -73,7 +82,7 @@ def drop_dangling(tree: Tree) -> Tree:
         ):
             return True
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), node.target))
-        return target.startswith(("/dev", "/run", "/proc")) or _exists(tree, target)
+        return target.startswith(("/dev", "/run", "/proc")) or follow(target, links.get) in tree.nodes
 
     for _ in range(3):
         kept = {path: node for path, node in tree.nodes.items() if leads_somewhere(path)}
@@ -81,14 +90,6 @@ def drop_dangling(tree: Tree) -> Tree:
             break
         tree = Tree(kept)
     return tree
-
-
-def _exists(tree: Tree, path: str) -> bool:
-    if path in tree.nodes:
-        return True
-    top, _, rest = path.lstrip("/").partition("/")
-    link = tree.nodes.get("/" + top)
-    return link is not None and link.kind == "link" and f"/{link.target}/{rest}" in tree.nodes
 
 
 def make_files_tree(recipe: Recipe) -> Tree:

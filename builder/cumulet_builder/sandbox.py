@@ -4,7 +4,7 @@ Standard library only: this file is also run as a program, inside a fresh mount
 namespace, before a tool is started there. Whatever is mounted here vanishes with
 the namespace, also after a kill -9.
 
-As a program: `sandbox.py SPEC.json -- ARGV`. The spec says what the new root is
+As a program: `sandbox.py SPEC -- ARGV`. The spec, as JSON, says what the new root is
 made of: `root` (a tools tree), `folders` (seen at their own path, writable), `cwd`.
 """
 
@@ -13,9 +13,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -108,18 +110,34 @@ def enter_tools(root: str, folders: Sequence[str], cwd: str) -> None:
     os.chdir(cwd)
 
 
+def end_at_sigterm() -> None:
+    """Let SIGTERM end this process, and with it the namespace; the first process of one ignores it by default."""
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Enter the sandbox of the spec and become the command."""
-    spec = json.loads(Path(arguments[0]).read_text())
-    command = list(arguments[2:])
+    """Enter the sandbox of the spec and run the command there; returns its exit code, 128 + N for signal N."""
+    end_at_sigterm()
+    spec = json.loads(arguments[0])
     make_private()
     enter_tools(spec["root"], spec["folders"], spec["cwd"])
     os.environ["PATH"] = "/usr/sbin:/usr/bin"
+    child = os.fork()
+    if child == 0:
+        _become(list(arguments[2:]))
+    while True:
+        done, status = os.wait()
+        if done == child:
+            return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _become(command: list[str]) -> NoReturn:
     try:
-        os.execvp(command[0], command)  # noqa: S606 - becoming the tool is what this program is for
+        os.execvp(command[0], command)  # noqa: S606 - running the tool is what this program is for
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
-        return 127
+        sys.stderr.flush()
+        os._exit(127)
 
 
 if __name__ == "__main__":

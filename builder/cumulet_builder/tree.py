@@ -93,17 +93,39 @@ def merge(trees: Iterable[Tree]) -> Tree:
     """
     merged: dict[str, Node] = {}
     links: dict[str, str] = {}
+    twins: dict[str, list[str]] = {}
     for tree in trees:
+        own: set[str] = set()
         for path, node in tree.walk():
-            real = _resolve(path, links)
+            real = follow(path, links.get)
             old = merged.get(real)
             if node.kind == "folder" and old is not None and old.kind in ("folder", "link"):
                 continue
+            if old is not None:
+                _keep_twins(merged, real, [twin for twin in twins.get(real, ()) if twin not in own])
+            own.add(real)
             merged[real] = node
             links.pop(real, None)
             if node.kind == "link":
                 links[real] = node.target
+            if node.kind == "hardlink":
+                merged[real] = replace(node, target=follow(node.target, links.get))
+                twins.setdefault(merged[real].target, []).append(real)
     return Tree(merged)
+
+
+def follow(path: str, link_at: Callable[[str], str | None]) -> str:
+    """The path with symbolic links among its parents followed; `link_at` gives the target of a link, else None."""
+    for _ in range(16):
+        for end in (i for i, letter in enumerate(path) if letter == "/" and i > 0):
+            target = link_at(path[:end])
+            if target is not None:
+                here = posixpath.join(posixpath.dirname(path[:end]), target) + path[end:]
+                path = posixpath.normpath("/" + here.lstrip("/"))
+                break
+        else:
+            return path
+    return path
 
 
 def filter_tree(tree: Tree, want: Callable[[str, Node], bool]) -> Tree:
@@ -140,7 +162,7 @@ def read_tar(path: Path) -> Tree:
 
 def write_tar(tree: Tree, stream: IO[bytes], epoch: int) -> None:
     """Write a tree as a tar archive: names sorted, every time stamp `epoch`, owners by number."""
-    whole = _with_parents(tree)
+    whole = _links_behind_targets(_with_parents(tree))
     # Without an entry for the top folder mkfs.erofs makes it writable for everybody.
     stream.write(_header("/.", Node("folder", 0o755), epoch))
     for path, node in whole.walk():
@@ -151,18 +173,26 @@ def write_tar(tree: Tree, stream: IO[bytes], epoch: int) -> None:
     stream.write(b"\0" * (2 * BLOCK))
 
 
-def _resolve(path: str, links: dict[str, str]) -> str:
-    """The path with symbolic links in its parents followed, within the links known so far."""
-    for _ in range(16):
-        for end in (i for i, letter in enumerate(path) if letter == "/" and i > 0):
-            target = links.get(path[:end])
-            if target is not None:
-                base = target if target.startswith("/") else posixpath.join(posixpath.dirname(path[:end]), target)
-                path = posixpath.normpath(base + path[end:])
-                break
-        else:
-            return path
-    return path
+def _keep_twins(merged: dict[str, Node], path: str, twins: Iterable[str]) -> None:
+    """Before `path` is replaced: what an earlier tree linked to it keeps the old content."""
+    for twin in twins:
+        if merged[twin].kind == "hardlink" and merged[twin].target == path:
+            merged[twin] = merged[path]
+
+
+def _links_behind_targets(tree: Tree) -> Tree:
+    """The same tree, where no hard link sorts before its target: readers of archives make it at once."""
+    nodes = dict(tree.nodes)
+    moved: dict[str, str] = {}
+    for path, node in tree.walk():
+        if node.kind != "hardlink" or node.target not in nodes:
+            continue
+        if node.target in moved:
+            nodes[path] = replace(node, target=moved[node.target])
+        elif path.split("/") < node.target.split("/"):
+            nodes[path], nodes[node.target] = nodes[node.target], replace(node, target=path)
+            moved[node.target] = path
+    return Tree(nodes)
 
 
 def _with_parents(tree: Tree) -> Tree:
@@ -239,6 +269,8 @@ def read_folder(root: Path) -> Tree:
             path = Path(folder, name)
             inside = "/" + str(path.relative_to(root))
             status = path.lstat()
+            if stat.S_ISSOCK(status.st_mode) or stat.S_ISFIFO(status.st_mode):
+                continue  # left by a program that ran; no package has one
             first = seen.setdefault((status.st_dev, status.st_ino), inside)
             nodes[inside] = _node_on_disk(path, status, first if first != inside else "")
     return Tree(nodes)

@@ -52,7 +52,8 @@ def build(recipe: str, as_json: bool, **values: Any) -> None:
     from cumulet_builder.build import build as run_build
     from cumulet_builder.recipe.load import find_recipe
 
-    image = run_build(find_recipe(recipe), make_settings(values), Lines(quiet=as_json))
+    with Lines(quiet=as_json) as lines:
+        image = run_build(find_recipe(recipe), make_settings(values), lines)
     if as_json:
         click.echo(json.dumps({"image": image.recipe.image, "folder": str(image.folder), "changed": image.changed}))
     else:
@@ -107,7 +108,8 @@ def vendor(recipe: str, as_json: bool, store: Path, **values: Any) -> None:
     from cumulet_builder.build import vendor_lock
     from cumulet_builder.recipe.load import find_recipe
 
-    copied, total = vendor_lock(find_recipe(recipe), make_settings(values), store, Lines(quiet=as_json))
+    with Lines(quiet=as_json) as lines:
+        copied, total = vendor_lock(find_recipe(recipe), make_settings(values), store, lines)
     if as_json:
         click.echo(json.dumps({"store": str(store), "copied": copied, "files": total}))
     else:

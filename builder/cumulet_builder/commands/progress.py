@@ -21,6 +21,13 @@ class Lines:
     quiet: bool = False
     bar: Any = field(default=None, repr=False)
 
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # A bar hides the cursor until it is closed.
+        self._close()
+
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from cumulet.core.errors import ToolError
 from cumulet_builder.toolbox import Toolbox
 
 TOOL_PACKAGES = ("erofs-utils",)
@@ -40,5 +42,15 @@ def make_arguments(tar: Path, target: Path, options: RootOptions) -> list[str]:
 
 
 def write_root(tar: Path, target: Path, options: RootOptions, toolbox: Toolbox, log: IO[str]) -> None:
-    """Write the image."""
+    """Write the image. Raises ToolError if the disk has no room for it."""
+    check_room(tar, target.parent)
     toolbox.run(make_arguments(tar, target, options), folders=[target.parent, tar.parent], log=log)
+
+
+def check_room(tar: Path, folder: Path) -> None:
+    """Raise ToolError unless `folder` has room for packing the archive."""
+    # mkfs.erofs keeps a plain copy of everything beside the image. When its disk is full, its threads wait for ever.
+    need, free = 2 * tar.stat().st_size, shutil.disk_usage(folder).free
+    if free < need:
+        text = f"no space left on this disk: packing takes up to {need >> 20} MiB, and {free >> 20} MiB are free"
+        raise ToolError(f"{folder}: {text}", hint="free some space, or name another folder: --cache")

@@ -159,7 +159,7 @@ class Disk(Part):
     esp: Size = "160MiB"
     root: Size = Field("320MiB", description="Each of root A and root B")
     data: Size = Field("640MiB", description="Data partition in the image; grows to the end of the disk at first boot")
-    compression: Literal["zstd", "lz4hc", "lz4", "none"] = Field("zstd", description="Of the root file system")
+    compression: Literal["zstd", "lz4hc", "lz4", "none"] = Field("lz4hc", description="Of the root file system")
 
 
 class Node(Part):

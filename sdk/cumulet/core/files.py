@@ -81,8 +81,14 @@ def replace_folder(new: Path, folder: Path) -> None:
         new.rename(folder)
         return
     aside = folder.with_name(f".old-{folder.name}-{os.getpid()}")
+    # Left by a process of the same number that was killed; in containers numbers come again.
+    shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except BaseException:
+        aside.rename(folder)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -122,4 +128,4 @@ def raise_os_error(error: OSError, path: Path) -> NoReturn:
         raise ToolError(
             f"{path}: no space left on this disk", hint="free some space, or name another folder: --cache, --out"
         ) from error
-    raise ToolError(f"{error.filename or path}: {error.strerror}") from error
+    raise ToolError(f"{error.filename or path}: {error.strerror or error}") from error

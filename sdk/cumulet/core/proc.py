@@ -92,15 +92,16 @@ def run(
     if log is not None:
         log.write(f"+ {quote(words)}\n")
         log.flush()
-    process = _start(words, cwd, env, sink, subprocess.PIPE if input is not None else subprocess.DEVNULL)
-    try:
-        out, err = process.communicate(input, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        stop(process)
-        raise ToolError(f"{words[0]}: not done within {timeout:.0f} s", hint=quote(words)) from error
-    except BaseException:
-        stop(process)
-        raise
+    stdin = subprocess.PIPE if input is not None else subprocess.DEVNULL
+    with _start(words, cwd, env, sink, stdin) as process:
+        try:
+            out, err = process.communicate(input, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            stop(process)
+            raise ToolError(f"{words[0]}: not done within {timeout:.0f} s", hint=quote(words)) from error
+        except BaseException:
+            stop(process)
+            raise
     result = Result(tuple(words), process.returncode, out or "", err or "")
     if check and result.code != 0:
         raise failure(result)

@@ -116,6 +116,9 @@ def write_spec(spec: Assembly, path: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Assemble as the spec file says."""
+    sandbox.end_at_sigterm()
+    # Folders that nobody's package names must not depend on who builds.
+    os.umask(0o022)
     values = json.loads(Path(arguments[0]).read_text())
     spec = Assembly(**{**values, "debs": tuple(values["debs"]), "twins": tuple(values["twins"])})
     sandbox.make_private()
@@ -125,7 +128,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
     except OSError as error:
-        told = {"message": f"{error.filename}: {error.strerror}", "hint": "", "errno": error.errno}
+        told = {
+            "message": f"{error.filename}: {error.strerror}" if error.filename else str(error),
+            "hint": "",
+            "errno": error.errno,
+        }
         sys.stderr.write(json.dumps(told))
         return 3
     return 0

@@ -13,6 +13,7 @@ Runs inside a private mount namespace, as root there.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import IO
 from cumulet.core import proc
 from cumulet.core.errors import ToolError
 from cumulet_builder import sandbox
+from cumulet_builder.toolbox import FULL
 
 LIBRARY_FOLDERS = {"amd64": "usr/lib/x86_64-linux-gnu", "arm64": "usr/lib/aarch64-linux-gnu"}
 LOADERS = {"amd64": "usr/lib64", "arm64": None}
@@ -34,6 +36,7 @@ ENVIRONMENT = {
     "SYSTEMD_OFFLINE": "1",
     "HOME": "/root",
     "PATH": "/usr/sbin:/usr/bin",
+    "TMPDIR": "/tmp",
     "PYTHONDONTWRITEBYTECODE": "",
 }
 # dpkg's answer to a script that asks for the architecture must be the target's.
@@ -187,6 +190,8 @@ def _run(root: Path, argv: Sequence[str], log: IO[str], more: dict[str, str]) ->
     log.write(f"+ {proc.quote(argv)}\n{result.out}{result.err}")
     log.flush()
     if result.code != 0:
+        if FULL in result.out or FULL in result.err:
+            raise OSError(errno.ENOSPC, FULL, str(root))
         tail = "\n".join((result.out + result.err).strip().splitlines()[-12:])
-        words = [word for word in argv if not word.endswith("/emulator")]
+        words = [word for word in argv if word.startswith("/") and not word.endswith("/emulator")]
         raise ToolError(f"{Path(words[0]).name} {proc.describe_exit(result.code)}\n{tail}")

@@ -105,9 +105,12 @@ def load_lock(path: Path) -> Lock:
         return Lock.model_validate_json(path.read_text())
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such lock file", hint="make one: cumulet lock RECIPE") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a lock: it is not text", hint="make it again: cumulet lock RECIPE") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        what = f"{where}: {first['msg']}" if where else first["msg"]
         raise UsageError(
-            f"{path}: not a lock of this version: {where}: {first['msg']}", hint="make it again: cumulet lock RECIPE"
+            f"{path}: not a lock of this version: {what}", hint="make it again: cumulet lock RECIPE"
         ) from error

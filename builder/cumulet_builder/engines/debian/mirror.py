@@ -16,6 +16,7 @@ from cumulet.core.errors import ToolError, UsageError
 
 FORMAT = "$(REPO_URI)|$(RELEASE)|$(ORIGIN)|$(LABEL)|$(SIGNED_BY)"
 SETTINGS = "cumulet/config.yaml"
+SETTINGS_KEYS = ("mirror", "security_mirror")
 HINT = "name a Debian mirror: --mirror URL, or `mirror: URL` in ~/.config/cumulet/config.yaml"
 
 
@@ -43,23 +44,32 @@ def find_mirror(option: str | None) -> Mirror:
     Raises ToolError if there is none.
     """
     if option:
-        return _named(option)
+        return Mirror(_address(option, "--mirror"), "", find_keyring())
     settings = load_settings()
     if settings.get("mirror"):
-        return _named(settings["mirror"], settings.get("security_mirror", ""))
+        main, security = (_address(settings.get(key, ""), f"{settings_path()}: {key}") for key in SETTINGS_KEYS)
+        return Mirror(main, security, find_keyring())
     return probe_mirror()
 
 
-def load_settings() -> dict[str, str]:
-    """The user's settings file as a mapping; empty if there is none."""
+def settings_path() -> Path:
+    """Where the user's settings file is or would be."""
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    path = Path(base) / SETTINGS
+    return Path(base) / SETTINGS
+
+
+def load_settings() -> dict[str, str]:
+    """The user's settings file as a mapping, without keys that have no value; empty if there is none."""
+    path = settings_path()
     if not path.exists():
         return {}
-    data = yaml.safe_load(path.read_text()) or {}
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}", hint=HINT) from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: must be a mapping", hint=HINT)
-    return {str(key): str(value) for key, value in data.items()}
+    return {str(key): str(value) for key, value in data.items() if value is not None}
 
 
 def probe_mirror() -> Mirror:
@@ -97,9 +107,9 @@ def _kind_of(uri: str, origin: str, label: str) -> str:
     return ""
 
 
-def _named(url: str, security: str = "") -> Mirror:
-    if "://" not in url and Path(url).is_dir():
+def _address(url: str, asker: str) -> str:
+    if "://" not in url and url and Path(url).is_dir():
         url = Path(url).resolve().as_uri()
-    if not url.startswith(("http://", "https://", "file://")):
-        raise UsageError(f"--mirror {url}: not an http, https or file address", hint=HINT)
-    return Mirror(url.rstrip("/"), security.rstrip("/"), find_keyring())
+    if url and not url.startswith(("http://", "https://", "file://")):
+        raise UsageError(f"{asker} {url}: not an http, https or file address", hint=HINT)
+    return url.rstrip("/")

@@ -19,7 +19,7 @@ from cumulet_builder.engines.debian.trim import want_unpacked
 from cumulet_builder.engines.debian.unpack import unpack_all
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe
-from cumulet_builder.toolbox import make_namespace
+from cumulet_builder.toolbox import make_namespace, raise_failure, remove_tree
 
 CODE = "1"
 RESULTS = ("root.tar", "owners.json")
@@ -96,21 +96,20 @@ def _run_assembly(spec: Assembly, work: Path, workshop: Workshop) -> None:
     words: list[str | Path] = [sys.executable, "-m", "cumulet_builder.engines.debian.assemble", work / "spec.json"]
     try:
         result = proc.run([*make_namespace(), *words], check=False)
-        workshop.log.write(result.out)
+        workshop.log.write(result.out + result.err)
         if result.code != 0:
             _raise(result, spec)
         for name in RESULTS:
             (work / name).replace(workshop.folder / name)
     finally:
-        # The files may belong to ids that only the namespace may touch.
-        proc.run([*make_namespace(), "rm", "-rf", work / "root"], check=False)
+        remove_tree(work)
 
 
 def _raise(result: proc.Result, spec: Assembly) -> None:
     try:
         error = json.loads(result.err.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        raise proc.failure(result) from None
+        raise_failure(proc.Result(("assembling",), result.code, result.out, result.err), Path(spec.work))
     if error.get("errno"):
         raise_os_error(OSError(error["errno"], os.strerror(error["errno"])), Path(spec.work))
     raise ToolError(error["message"], hint=error["hint"] or "the whole output is in the build log")

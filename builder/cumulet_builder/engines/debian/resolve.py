@@ -27,11 +27,11 @@ NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-
 def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) -> Request:
     """What must be resolved for a recipe on a computer of architecture `host`."""
     board = recipe.board
-    base = {ESSENTIAL, *recipe.base_packages, *board.packages, *kubernetes_packages}
-    if recipe.sdk or recipe.wheels:
-        base.add("python3")
+    python = {"python3"} if recipe.sdk or recipe.wheels else set()
+    base = {ESSENTIAL, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
     boot = {board.kernel.package, "busybox-static", "systemd-boot-efi", *board.firmware_packages}
-    tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else [])}
+    # A foreign image's Python is among the tools as its native twin.
+    tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else python)}
     return Request(
         suite=recipe.suite,
         components=recipe.components,
@@ -65,17 +65,26 @@ class Resolver:
             apt.update(architectures)
         packages = [*_target(apt, request), *_boot(apt, request)]
         packages += _tools(apt, request, packages)
-        if before and not fresh and before.request.wheels == request.wheels:
+        if before and not fresh and _same_wheels(before.request, request):
             wheels = list(before.wheels)
         else:
             wheels = resolve_wheels(request.wheels, request.architecture, self.folder)
         return Lock(
             image=image,
-            epoch=apt.epoch(),
+            epoch=before.epoch if before and not fresh and _same_base(before, packages) else apt.epoch(),
             request=request,
             packages=tuple(sorted(packages, key=lambda each: (each.group, each.name))),
             wheels=tuple(wheels),
         )
+
+
+def _same_base(before: Lock, packages: Sequence[LockedPackage]) -> bool:
+    """Whether only the recipe's own packages differ. Then the date stays, and with it every stage below them."""
+    return set(before.of("base", "boot")) == {each for each in packages if each.group in ("base", "boot")}
+
+
+def _same_wheels(one: Request, other: Request) -> bool:
+    return (one.wheels, one.architecture) == (other.wheels, other.architecture)
 
 
 def _target(apt: AptRoot, request: Request) -> list[LockedPackage]:

@@ -37,8 +37,9 @@ def settle_lock(recipe: Path, image: str, request: Request, choice: LockChoice, 
         _check(lock, request, named, recipe)
         return lock, str(named)
     kept = cache.root / "locks" / f"{image}-{request.digest[:16]}.json"
-    if kept.exists() and not choice.update:
-        return load_lock(kept), "the last build"
+    last = None if choice.update else load_kept(kept)
+    if last is not None:
+        return last, "the last build"
     lock = resolve(image, request, choice, cache)
     write_lock(lock, kept)
     write_lock(lock, cache.root / "locks" / f"{image}.json")
@@ -48,9 +49,16 @@ def settle_lock(recipe: Path, image: str, request: Request, choice: LockChoice, 
 def resolve(image: str, request: Request, choice: LockChoice, cache: Cache) -> Lock:
     """A new lock, near to the image's last one unless `update` was asked for."""
     mirror = find_mirror(choice.mirror)
-    last = cache.root / "locks" / f"{image}.json"
-    before = load_lock(last) if last.exists() else None
+    before = load_kept(cache.root / "locks" / f"{image}.json")
     return Resolver(apt_folder(cache, mirror, request), mirror).lock(image, request, before, choice.update)
+
+
+def load_kept(path: Path) -> Lock | None:
+    """A lock that we keep ourselves; None if there is none, or only one of another version of Cumulet."""
+    try:
+        return load_lock(path)
+    except UsageError:
+        return None
 
 
 def apt_folder(cache: Cache, mirror: Mirror, request: Request) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from cumulet.core.errors import UsageError
 from cumulet_builder import initramfs, kernel, kubernetes
 from cumulet_builder.assets import find_assets
 from cumulet_builder.cache import Cache, make_key
@@ -20,12 +21,15 @@ from cumulet_builder.rootfs import make_root_stage
 from cumulet_builder.sdk_layer import make_sdk_stage
 from cumulet_builder.toolbox import Toolbox
 
+# The others date what they write by the lock. These do not, and are kept when only the date is another.
+UNDATED = ("tools", "programs")
+
 
 def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
     """Everything from package files to the files that are published."""
     tools = make_tools_stage(lock)
     toolbox = _toolbox_of(tools, cache)
-    return [
+    stages = [
         tools,
         *make_package_stages(recipe, lock),
         _make_kernel_stage(recipe, lock, cache, toolbox),
@@ -36,11 +40,19 @@ def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
         make_erofs_stage(recipe, lock, toolbox),
         make_image_stage(recipe, lock, cache, find_package(lock, "systemd-boot-efi"), toolbox),
     ]
+    return [stage if stage.name in UNDATED else _dated(stage, lock.epoch) for stage in stages]
+
+
+def _dated(stage: Stage, epoch: int) -> Stage:
+    return replace(stage, inputs={**stage.inputs, "epoch": str(epoch)})
 
 
 def find_package(lock: Lock, start: str) -> LockedPackage:
-    """The `boot` package whose name starts with `start`."""
-    return next(package for package in lock.of("boot") if package.name.startswith(start))
+    """The `boot` package whose name starts with `start`. Raises UsageError if there is none."""
+    for package in lock.of("boot"):
+        if package.name.startswith(start):
+            return package
+    raise UsageError(f"the lock of {lock.image} has no package {start}", hint="make it again: cumulet lock RECIPE")
 
 
 def _toolbox_of(tools: Stage, cache: Cache) -> Callable[[], Toolbox]:

@@ -63,7 +63,6 @@ REMAINS = (
     "/var/lib/systemd/credential.secret",
     "/var/log/*",
     "/root/.*",
-    "/usr/lib/x86_64-linux-gnu",
 )
 PACKAGE_MANAGER = (
     "/usr/bin/apt*",
@@ -180,17 +179,18 @@ def want_packed(path: str) -> bool:
     return not _matches(path, REMAINS)
 
 
+def want_kept(trim: Trim, path: str) -> bool:
+    """Whether the recipe keeps a path in spite of every rule, also below a folder that is dropped."""
+    return _matches(path, trim.keep)
+
+
 def want_shipped(trim: Trim) -> Callable[[str], bool]:
     """Whether a path goes into the root partition."""
     drop: tuple[str, ...] = (*NEVER_USED, *trim.drop)
     if trim.package_manager:
         drop = (*drop, *PACKAGE_MANAGER, *PERL)
     rules = _compile(drop)
-
-    def want(path: str) -> bool:
-        return _matches(path, trim.keep) or not rules(path)
-
-    return want
+    return lambda path: want_kept(trim, path) or not rules(path)
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:

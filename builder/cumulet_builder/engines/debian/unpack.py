@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from debian.deb822 import Deb822
 from debian.debfile import DebFile
+
+from cumulet_builder.tree import follow
 
 # Scripts and lists that dpkg keeps of a package.
 SCRIPTS = ("preinst", "postinst", "config")
@@ -103,28 +106,45 @@ def _stanza(package: Unpacked) -> str:
 
 def _extract(archive: tarfile.TarFile, root: Path, want: Callable[[str], bool]) -> list[str]:
     paths = []
-    links: list[tarfile.TarInfo] = []
+    links: list[tuple[tarfile.TarInfo, Path]] = []
     for member in archive:
-        path = "/" + member.name.removeprefix("./").strip("/")
+        path = _path_of(member.name)
         if path == "/" or not want(path):
             continue
         paths.append(path)
-        if member.isdir() and (root / path[1:]).is_dir():
-            continue
-        if member.islnk() and not want("/" + member.linkname.removeprefix("./")):
-            links.append(member)
+        place = root / _place(root, path)
+        if member.isdir() and (place.is_symlink() or place.is_dir()):
             continue
         if not member.isdir():
-            _clear(root / path[1:])
-        archive.extract(member, root, numeric_owner=True, filter="fully_trusted")
-    for member in links:
+            _clear(place)
+        if member.islnk() and not want(_path_of(member.linkname)):
+            links.append((member, place))
+            continue
+        target = _place(root, _path_of(member.linkname)) if member.islnk() else member.linkname
+        placed = member.replace(name=_place(root, path), linkname=target, deep=False)
+        archive.extract(placed, root, numeric_owner=True, filter="fully_trusted")
+    for member, place in links:
         # Its first name was refused: take the content from the archive instead.
-        member.type, member.size = tarfile.REGTYPE, archive.getmember(member.linkname).size
         source = archive.extractfile(archive.getmember(member.linkname))
-        target = root / member.name
-        target.write_bytes(source.read() if source else b"")
-        target.chmod(member.mode)
+        place.write_bytes(source.read() if source else b"")
+        place.chmod(member.mode)
     return paths
+
+
+def _path_of(name: str) -> str:
+    return "/" + name.removeprefix("./").strip("/")
+
+
+def _place(root: Path, path: str) -> str:
+    """Where a path of the root is, relative to it: links on the way start at the root, not at this computer's."""
+
+    def link_at(folder: str) -> str | None:
+        try:
+            return os.readlink(root / folder[1:])  # noqa: PTH115 - a text: pathlib would drop what `normpath` needs
+        except OSError:
+            return None
+
+    return follow(path, link_at)[1:]
 
 
 def _clear(path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from cumulet.core import proc
 from cumulet.core.errors import ToolError, UsageError
@@ -46,7 +47,7 @@ def resolve_wheels(names: Sequence[str], architecture: str, folder: Path) -> lis
             LockedWheel(
                 name=item["metadata"]["name"],
                 version=item["metadata"]["version"],
-                file=info["url"].rsplit("/", 1)[-1],
+                file=unquote(info["url"].rsplit("/", 1)[-1]),
                 sha256=info["archive_info"]["hashes"]["sha256"],
                 size=0,
             )
@@ -102,6 +103,8 @@ def _pip(words: Sequence[str | Path], what: str) -> None:
         return
     lines = [line for line in result.err.splitlines() if line.startswith("ERROR:")]
     text = lines[-1].removeprefix("ERROR: ") if lines else result.err.strip()[-300:]
-    if "No matching distribution" in text or "Could not find a version" in text:
+    # pip says that it found nothing also when it could not ask.
+    asked = "connection broken by" not in result.err
+    if asked and ("No matching distribution" in text or "Could not find a version" in text):
         raise UsageError(f"{what}: {text}", hint="check the names under `wheels:` in the recipe")
     raise ToolError(f"{what}: pip {proc.describe_exit(result.code)}: {text}", hint="is the package index reachable?")
