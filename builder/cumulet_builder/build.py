@@ -15,7 +15,7 @@ from cumulet_builder.engines.debian.fetch import Sources, fetch, vendor
 from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.resolve import host_architecture, make_request
 from cumulet_builder.engines.debian.settle import LockChoice, resolve, settle_lock
-from cumulet_builder.engines.table import ENGINES
+from cumulet_builder.engines.table import find_engine
 from cumulet_builder.kubernetes import needed_packages
 from cumulet_builder.plan import Stage, Step, make_plan
 from cumulet_builder.publish import Image, Result, clear_up, digest_of, is_published, publish
@@ -55,11 +55,12 @@ def plan(recipe_path: Path, settings: Settings) -> Planned:
     """Decide everything about a build; only a missing lock touches the network."""
     resolved = resolve_recipe(recipe_path, settings.overrides)
     recipe = resolved.recipe
+    engine = find_engine(recipe)
     cache = open_cache(settings.cache.resolve())
     request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
     choice = LockChoice(settings.lock, settings.update, settings.mirror)
     lock, origin = settle_lock(recipe_path, recipe.image, request, choice, cache)
-    stages = tuple(ENGINES[recipe.engine](recipe, lock, cache))
+    stages = tuple(engine(recipe, lock, cache))
     steps = tuple(make_plan(stages, cache, load_last(cache, recipe.image)))
     return Planned(recipe, lock, origin, stages, steps, cache, resolved.files)
 

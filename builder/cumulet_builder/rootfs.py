@@ -10,6 +10,7 @@ from pathlib import Path
 from cumulet.core.errors import UsageError
 from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.trim import want_kept, want_shipped
+from cumulet_builder.formats.growth import make_growth_tree
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe, Trim
 from cumulet_builder.system import make_system_tree
@@ -25,7 +26,7 @@ FOLDERS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/data", "/var/lib", "/var/l
 
 def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
     """`root.tar`: the whole tree of the root partition."""
-    system = make_system_tree(recipe, lock.digest[:12])
+    system = merge([make_growth_tree(), make_system_tree(recipe, lock.digest[:12])])
     files = make_files_tree(recipe)
     inputs = {
         "code": CODE,
@@ -55,11 +56,23 @@ def digest_of(tree: Tree) -> str:
 def make_root_tree(recipe: Recipe, stages: Mapping[str, Path], own: Iterable[Tree]) -> Tree:
     """The whole tree of a root partition. `own` are the layers made without a stage: system, then files."""
     layers = [read_tar(stages[stage] / name) for stage, name in LAYERS.items() if stage in stages]
-    tree = trim_tree(merge([*layers, *own]), recipe.trim)
+    whole = merge([*layers, *own])
+    check_files(recipe, whole)
+    tree = trim_tree(whole, recipe.trim)
     for folder in FOLDERS:
         if folder not in tree.nodes:
             tree.folder(folder, 0o1777 if folder.endswith("tmp") else 0o755)
     return drop_dangling(tree)
+
+
+def check_files(recipe: Recipe, tree: Tree) -> None:
+    """Raise UsageError if a file of the recipe stands where the image has a folder."""
+    links = make_links(tree)
+    for file in recipe.files:
+        start = follow(file.path, links.get) + "/"
+        below = next((path for path in tree.nodes if path.startswith(start)), None)
+        if below:
+            raise UsageError(f"files: {file.path}: a folder in this image, with {below}", hint="choose another path")
 
 
 def trim_tree(tree: Tree, trim: Trim) -> Tree:
@@ -73,7 +86,7 @@ def trim_tree(tree: Tree, trim: Trim) -> Tree:
 
 def drop_dangling(tree: Tree) -> Tree:
     """The tree without alternatives and units that point at something that was trimmed away."""
-    links = {path: node.target for path, node in tree.nodes.items() if node.kind == "link"}
+    links = make_links(tree)
 
     def leads_somewhere(path: str) -> bool:
         node = tree.nodes[path]
@@ -90,6 +103,11 @@ def drop_dangling(tree: Tree) -> Tree:
             break
         tree = Tree(kept)
     return tree
+
+
+def make_links(tree: Tree) -> dict[str, str]:
+    """Path -> target of every symbolic link."""
+    return {path: node.target for path, node in tree.nodes.items() if node.kind == "link"}
 
 
 def make_files_tree(recipe: Recipe) -> Tree:

@@ -43,7 +43,11 @@ def _compile(tree: Tree, workshop: Workshop) -> Tree:
                 target.write_bytes(tree.read(path))
         words: list[str | Path] = ["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
         Toolbox(workshop.needs["tools"] / "tree").run(
-            [*words, "-s", folder, "-p", "/", folder], folders=[folder], log=workshop.log
+            # Wheels may carry files that are templates, or for another version: those stay sources.
+            [*words, "-s", folder, "-p", "/", folder],
+            folders=[folder],
+            log=workshop.log,
+            check=False,
         )
         compiled = Tree({path: tree.nodes[path] for path in tree.nodes})
         for found in folder.rglob("*.pyc"):

@@ -187,7 +187,7 @@ class VirtualMachine:
     def kill(self) -> None:
         """End QEMU at once, as pulling the plug does."""
         if self._process is not None:
-            proc.stop(self._process)
+            proc.kill(self._process)
 
     def _start(self) -> None:
         enter = self._stack.enter_context

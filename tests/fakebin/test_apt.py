@@ -182,7 +182,7 @@ Inst libstdc++6 (14.2.0-19 Debian:13.0/stable [arm64])"""
         (
             " a : Depends: b (>= 2) but it is not going to be installed\n x : Conflicts: y\n c : Depends: d",
             "E: Unable to correct problems, you have held broken packages.",
-            "a : Depends: b (>= 2) but it is not going to be installed; c : Depends: d",
+            "a : Depends: b (>= 2) but it is not going to be installed; x : Conflicts: y; c : Depends: d",
         ),
         ("", "dpkg: something\nbroke", "broke"),
         ("", "", "exited with code 100"),

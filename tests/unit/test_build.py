@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cumulet.core.errors import ToolError
+from cumulet.core.errors import ToolError, UsageError
 from cumulet.core.files import locked
 from cumulet_builder import build as module
 from cumulet_builder import publish
@@ -201,3 +201,10 @@ def test_a_damaged_note_of_the_last_build_is_no_note(tmp_path: Path, text: str) 
     (cache.root / "last").mkdir()
     (cache.root / "last/edge.json").write_text(text)
     assert load_last(cache, "edge") == {}
+
+
+def test_an_engine_that_this_version_has_not_is_named(write: Write) -> None:
+    recipe = write("r.yaml", f"{HEAD}engine: yocto\n")
+    with pytest.raises(UsageError, match="edge: engine: yocto is not in this version") as caught:
+        plan(recipe, Settings(out=recipe.parent / "out", cache=recipe.parent / "cache"))
+    assert caught.value.hint == "set it to debian, or leave it out"

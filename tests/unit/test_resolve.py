@@ -30,7 +30,7 @@ def request_of(write: Write, text: str = "", host: str = "amd64", more: Sequence
 
 def test_a_request_is_sorted_and_names_everything_once(write: Write) -> None:
     found = request_of(write, "base_packages: [zsh, bash]\npackages: [vim, bash, htop, iptables]\n", more=["iptables"])
-    assert found.base == ("?essential", "bash", "iptables", "zsh")
+    assert found.base == ("?essential", "bash", "iptables", "systemd-repart", "zsh")
     assert found.extra == ("htop", "vim")
     assert found.boot == ("busybox-static", "linux-image-arm64", "systemd-boot-efi")
     assert (found.suite, found.components, found.wheels) == ("trixie", ("main",), ())

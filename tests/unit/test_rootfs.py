@@ -15,6 +15,7 @@ from cumulet_builder.plan import Workshop
 from cumulet_builder.recipe.load import load_recipe
 from cumulet_builder.recipe.model import Recipe, Trim
 from cumulet_builder.rootfs import (
+    LAYERS,
     digest_of,
     drop_dangling,
     make_files_tree,
@@ -117,6 +118,23 @@ def test_files_have_the_content_and_mode_that_the_recipe_says(write: Write) -> N
     tree = make_files_tree(load_recipe(write("r.yaml", HEAD + text)))
     assert (tree.read("/a"), tree.nodes["/a"].mode) == ("é".encode(), 0o644)
     assert (tree.read("/usr/bin/tool"), tree.nodes["/usr/bin/tool"].mode) == (b"#!/bin/sh\n", 0o755)
+
+
+def test_a_file_where_the_image_has_a_folder_is_refused(write: Write, tmp_path: Path) -> None:
+    recipe = load_recipe(write("r.yaml", f"{HEAD}files: [{{path: /etc/ssh, content: x}}]\n"))
+    stages = {"packages": put(tmp_path / "packages", "root.tar", etc_ssh_config="x")}
+    with pytest.raises(UsageError, match="files: /etc/ssh: a folder in this image, with /etc/ssh/config"):
+        make_root_tree(recipe, stages, [make_files_tree(recipe)])
+
+
+def test_every_image_can_grow_its_data(recipe: Recipe, tmp_path: Path) -> None:
+    needs = {name: put(tmp_path / name, file, x=name) for name, file in LAYERS.items() if name != "kubernetes"}
+    (tmp_path / "result").mkdir()
+    cache = open_cache(tmp_path / "cache")
+    make_root_stage(recipe, make_lock()).make(Workshop(tmp_path / "result", needs, cache, io.StringIO(), EPOCH))
+    tree = read_tar(tmp_path / "result/root.tar")
+    assert "/usr/lib/systemd/system/cumulet-grow.service" in tree.nodes
+    assert tree.nodes["/usr/lib/systemd/system/multi-user.target.wants/cumulet-grow.service"].kind == "link"
 
 
 def test_a_file_that_went_away_is_named(write: Write) -> None:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from cumulet.core.errors import UsageError
 from cumulet_builder.cache import Cache
 from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.stages import make_stages as make_debian_stages
 from cumulet_builder.plan import Stage
 from cumulet_builder.recipe.model import Recipe
 
-ENGINES: Mapping[str, Callable[[Recipe, Lock, Cache], list[Stage]]] = {"debian": make_debian_stages}
+Engine = Callable[[Recipe, Lock, Cache], list[Stage]]
+ENGINES: Mapping[str, Engine] = {"debian": make_debian_stages}
+
+
+def find_engine(recipe: Recipe) -> Engine:
+    """The engine of a recipe. Raises UsageError for one that this version has not."""
+    if recipe.engine not in ENGINES:
+        raise UsageError(
+            f"{recipe.image}: engine: {recipe.engine} is not in this version of cumulet",
+            hint=f"set it to {' or '.join(ENGINES)}, or leave it out",
+        )
+    return ENGINES[recipe.engine]

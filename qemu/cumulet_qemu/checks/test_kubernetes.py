@@ -55,8 +55,9 @@ def test_cluster_dns_answers_at_its_service_address(node: Guest, cluster: Kubern
     server = cluster.get("-n kube-system get service kube-dns -o jsonpath='{.spec.clusterIP}'")
     expected = cluster.get("get service kubernetes -o jsonpath='{.spec.clusterIP}'")
     query = "".join(f"\\x{byte:02x}" for byte in dns.make_query("kubernetes.default.svc.cluster.local"))
-    send = f"set -o pipefail; exec 3<>/dev/udp/{server}/53; printf '{query}' >&3"
-    # A datagram is one read, after which dd ends.
+    # A datagram is one write and one read; printf alone would write after each newline, which is also a label's length.
+    whole = "dd bs=512 iflag=fullblock status=none"
+    send = f"set -o pipefail; exec 3<>/dev/udp/{server}/53; printf '{query}' | {whole} >&3"
     receive = "timeout 20 dd bs=512 count=1 status=none <&3 | od -An -v -tx1"
     answer = node.until(f"bash -c {shlex.quote(f'{send}; {receive}')}", 300)
     assert dns.parse_addresses(bytes.fromhex(answer)) == [expected]

@@ -7,6 +7,7 @@ error can be pasted into a shell.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -137,6 +138,14 @@ def stop(process: subprocess.Popen[str], grace: float = 5.0) -> int:
             process.wait(timeout=grace)
         except subprocess.TimeoutExpired:
             continue
+    return process.wait()
+
+
+def kill(process: subprocess.Popen[str]) -> int:
+    """End a program and its process group at once: SIGKILL."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
 
 

@@ -165,7 +165,7 @@ def _locked(record: Deb822, group: Group) -> LockedPackage:
 
 def _first_error(result: proc.Result) -> str:
     lines = [line[3:].strip() for line in result.err.splitlines() if line.startswith("E: ")]
-    broken = [line.strip() for line in result.out.splitlines() if re.match(r"\s+\S+ : Depends", line)]
+    broken = [line.strip() for line in result.out.splitlines() if re.match(r"\s+\S+ : [A-Z]", line)]
     if broken:
         return "; ".join(broken[:3])
     return lines[0] if lines else (result.err.strip().splitlines() or [proc.describe_exit(result.code)])[-1]

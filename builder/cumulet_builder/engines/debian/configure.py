@@ -47,7 +47,6 @@ case "$1" in
 esac
 """
 NOTHING = "#!/bin/sh\nexit 0\n"
-REFUSE_START = "#!/bin/sh\nexit 101\n"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ def _cover(mixture: Mixture) -> list[str]:
     aid.mkdir(parents=True, exist_ok=True)
     sandbox.mount("tmpfs", str(aid), "tmpfs", data="mode=755")
     mounted = [str(aid)]
-    (aid / "policy-rc.d").write_text(REFUSE_START)
     _stand_in(mixture, mounted, "usr/sbin/start-stop-daemon", NOTHING, "")
     if not mixture.foreign:
         return mounted

@@ -21,7 +21,7 @@ from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.toolbox import make_namespace, raise_failure, remove_tree
 
-CODE = "1"
+CODE = "2"
 RESULTS = ("root.tar", "owners.json")
 
 

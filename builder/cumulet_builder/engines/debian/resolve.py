@@ -11,6 +11,7 @@ from cumulet_builder.engines.debian.apt import AptRoot, open_apt
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.engines.debian.mirror import Mirror
 from cumulet_builder.engines.debian.wheels import resolve_wheels
+from cumulet_builder.formats.growth import PACKAGES as GROWTH
 from cumulet_builder.recipe.model import Recipe
 
 ESSENTIAL = "?essential"
@@ -28,7 +29,7 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
     """What must be resolved for a recipe on a computer of architecture `host`."""
     board = recipe.board
     python = {"python3"} if recipe.sdk or recipe.wheels else set()
-    base = {ESSENTIAL, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
+    base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
     boot = {board.kernel.package, "busybox-static", "systemd-boot-efi", *board.firmware_packages}
     # A foreign image's Python is among the tools as its native twin.
     tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else python)}
