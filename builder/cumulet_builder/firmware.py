@@ -1,31 +1,68 @@
-"""Firmware: of firmware packages only the files that a board asks for."""
+"""The stage `firmware`: of firmware packages only the files that a board asks for.
+
+It leaves `firmware.tar`, a layer of the root, and `owners.json` (package -> paths).
+"""
 
 from __future__ import annotations
 
+import json
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cumulet.core.errors import Problem, UsageError
-from cumulet_builder.tree import Tree, filter_tree
+from cumulet.core.documents import make_error
+from cumulet.core.errors import Problem
+from cumulet_builder.copyrights import write_copyrights
+from cumulet_builder.plan import Stage, Workshop
+from cumulet_builder.tree import Tree, filter_tree, merge, write_tar
 
+CODE = "1"
 START = "/usr/lib/firmware"
 
 
-def make_firmware(debs: Sequence[Path], globs: Sequence[str], asker: str) -> Tree:
-    """The layer of firmware files that match `globs` below /usr/lib/firmware, with what their links point to.
+@dataclass(frozen=True)
+class FirmwarePackage:
+    """A package with firmware: its name, its file and the SHA-256 of that."""
+
+    name: str
+    deb: Path
+    sha256: str
+
+
+def make_stage(packages: Sequence[FirmwarePackage], globs: Sequence[str], asker: str) -> Stage:
+    """The stage for a board that asks for `globs`; `asker` names it in problems."""
+
+    def make(workshop: Workshop) -> None:
+        trees = {package.name: load_firmware([package.deb]) for package in packages}
+        layer = choose_firmware(merge(trees.values()), globs, asker)
+        with (workshop.folder / "firmware.tar").open("wb") as stream:
+            write_tar(layer, stream, workshop.epoch)
+        owners = {name: sorted(set(tree.nodes) & set(layer.nodes)) for name, tree in trees.items()}
+        (workshop.folder / "owners.json").write_text(json.dumps(owners, sort_keys=True))
+        write_copyrights([package.deb for package in packages], workshop.folder)
+
+    inputs = {
+        "code": CODE,
+        "packages": "\n".join(f"{package.name} {package.sha256}" for package in packages),
+        "files": " ".join(sorted(set(globs))),
+    }
+    return Stage("firmware", inputs, make, files=tuple(package.sha256 for package in packages))
+
+
+def choose_firmware(whole: Tree, globs: Sequence[str], asker: str) -> Tree:
+    """The firmware files that match `globs` below /usr/lib/firmware, with what their links point to.
 
     Raises UsageError with every glob that matches nothing; `asker` names the board in it.
     """
-    whole = load_firmware(debs)
     problems = [
         Problem(asker, 0, 0, f"no firmware matches {glob!r}", "add the package that has it to the board's packages")
         for glob in globs
         if not any(fnmatchcase(path, f"{START}/{glob}") for path in whole.nodes)
     ]
     if problems:
-        raise UsageError(f"{asker}: firmware is missing", problems=problems)
+        raise make_error(problems)
     kept = {path for path in whole.nodes if any(fnmatchcase(path, f"{START}/{glob}") for glob in globs)}
     kept |= _link_targets(whole, kept)
     return filter_tree(whole, lambda path, node: node.kind == "folder" or path in kept)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
-from cumulet.core.errors import ToolError, UsageError
+from cumulet.core.documents import make_error
+from cumulet.core.errors import ToolError
 from cumulet.core.files import sha256_text
+from cumulet_builder.copyrights import write_copyright
 from cumulet_builder.modules import find_modules, make_index, make_load_order
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.render import render
@@ -22,7 +24,7 @@ from cumulet_builder.tree import Node, Tree, read_tar
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "1"
+CODE = "2"
 PACKAGES = ("busybox-static",)
 TOOL_PACKAGES = ("zstd",)
 TEMPLATE = "initramfs/init.sh.j2"
@@ -72,6 +74,7 @@ def make_stage(
         facts = json.loads((workshop.needs["kernel"] / "kernel.json").read_text())
         tree = make_initramfs(choice, kernel, facts["version"], load_busybox(busybox))
         write_initramfs(tree, choice.compression, toolbox(), workshop)
+        write_copyright(busybox, workshop.folder)
 
     inputs = {"code": CODE, "busybox": digest, "script": sha256_text(make_script(choice, ())), "choice": repr(choice)}
     return Stage("initramfs", inputs, make, needs)
@@ -84,7 +87,7 @@ def make_initramfs(choice: InitramfsChoice, kernel: Tree, version: str, busybox:
     index = make_index(lists)
     paths, problems = find_modules((*choice.modules, *BASE_MODULES), index, choice.asker)
     if problems:
-        raise UsageError(f"{choice.asker}: the initramfs asks for modules that the image lacks", problems=problems)
+        raise make_error(problems)
     order = make_load_order(paths, index)
     tree = Tree()
     for folder in FOLDERS:

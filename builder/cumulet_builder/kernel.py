@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cumulet.core.errors import Problem, ToolError, UsageError
+from cumulet.core.documents import make_error
+from cumulet.core.errors import Problem, ToolError
 from cumulet_builder.modules import ModuleIndex, find_modules, make_index, module_name
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.tree import Tree, write_tar
@@ -23,7 +24,7 @@ from cumulet_builder.tree import Tree, write_tar
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "1"
+CODE = "2"
 TOOL_PACKAGES = ("kmod",)
 PACKED = ".xz"
 # Lists that only `depmod` itself and people read.
@@ -90,9 +91,7 @@ def write_kernel(choice: KernelChoice, deb: Path, toolbox: Toolbox, workshop: Wo
         kept, problems = find_modules(choice.modules, index, choice.asker)
         trees, more = find_device_trees(choice, package)
         if problems or more:
-            raise UsageError(
-                f"{choice.asker}: the kernel {package.version} lacks what it asks for", problems=problems + more
-            )
+            raise make_error(problems + more)
         unpacked = {path.removesuffix(PACKED): unpack_module(path, everything[path]) for path in kept}
         unpacked |= {path: data for path, data in everything.items() if not path.startswith("kernel/")}
         folder = scratch / "kept"
@@ -186,6 +185,9 @@ def _publish(package: Package, files: Mapping[str, bytes], trees: Tree, workshop
     for path, data in files.items():
         if path not in NOT_SHIPPED:
             layer.file(f"/usr/lib/modules/{package.version}/{path}", data)
+    for path, data in package.files.items():
+        if re.fullmatch(r"/usr/share/doc/[^/]+/copyright", path):
+            layer.file(path, data)
     # Programs that check the kernel's options (kubeadm, k3s check-config) look here.
     layer.file(f"/usr/lib/modules/{package.version}/config", package.boot("config"))
     for name, tree in (("kernel.tar", layer), ("dtbs.tar", trees)):

@@ -19,7 +19,13 @@ from cumulet_builder.tree import Tree, filter_tree, follow, merge, read_tar, wri
 CODE = "2"
 
 # Stage -> its layer, in the order in which they are laid over each other.
-LAYERS = {"packages": "root.tar", "kernel": "kernel.tar", "kubernetes": "kubernetes.tar", "sdk": "sdk.tar"}
+LAYERS = {
+    "packages": "root.tar",
+    "kernel": "kernel.tar",
+    "firmware": "firmware.tar",
+    "kubernetes": "kubernetes.tar",
+    "sdk": "sdk.tar",
+}
 # Folders that something is mounted on, or that a running system expects.
 FOLDERS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/data", "/var/lib", "/var/log", "/var/tmp", "/boot", "/mnt")
 
@@ -34,7 +40,8 @@ def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
         "files": digest_of(files),
         "trim": recipe.trim.model_dump_json(),
     }
-    needs = ("packages", "kernel", *(["kubernetes"] if recipe.kubernetes else []), "sdk")
+    optional = {"firmware": bool(recipe.board.firmware), "kubernetes": recipe.kubernetes is not None}
+    needs = tuple(stage for stage in LAYERS if optional.get(stage, True))
 
     def make(workshop: Workshop) -> None:
         tree = make_root_tree(recipe, workshop.needs, [system, files])

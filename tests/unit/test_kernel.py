@@ -16,7 +16,9 @@ from cumulet.core import proc
 from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder import kernel
 from cumulet_builder.cache import open_cache
-from cumulet_builder.firmware import make_firmware, make_missing_firmware
+from cumulet_builder.copyrights import load_copyrights
+from cumulet_builder.firmware import FirmwarePackage, choose_firmware, load_firmware, make_missing_firmware
+from cumulet_builder.firmware import make_stage as make_firmware_stage
 from cumulet_builder.plan import Workshop
 from cumulet_builder.toolbox import Toolbox
 from cumulet_builder.tree import Tree, read_tar
@@ -143,7 +145,7 @@ def test_firmware_comes_with_what_its_links_point_to(tmp_path: Path) -> None:
         {"./lib/firmware/acme/b-1.bin": b"1", "./usr/lib/firmware/acme/other.bin": b"2", "./usr/share/doc/x": b""},
         {"./usr/lib/firmware/acme/b.bin": "b-1.bin"},
     )
-    tree = make_firmware([deb], ["acme/b.*"], "board phone")
+    tree = choose_firmware(load_firmware([deb]), ["acme/b.*"], "board phone")
     files = {path for path, node in tree.nodes.items() if node.kind != "folder"}
     assert files == {"/usr/lib/firmware/acme/b.bin", "/usr/lib/firmware/acme/b-1.bin"}
 
@@ -151,7 +153,7 @@ def test_firmware_comes_with_what_its_links_point_to(tmp_path: Path) -> None:
 def test_a_firmware_glob_that_matches_nothing_is_a_problem(tmp_path: Path) -> None:
     deb = write_deb(tmp_path / "firmware.deb", {"./usr/lib/firmware/a": b""})
     with pytest.raises(UsageError) as caught:
-        make_firmware([deb], ["b*"], "board phone")
+        choose_firmware(load_firmware([deb]), ["b*"], "board phone")
     assert str(caught.value.problems[0]).startswith("board phone: no firmware matches 'b*'")
 
 
@@ -161,3 +163,18 @@ def test_firmware_that_modules_ask_for_and_nobody_brings_is_listed() -> None:
     assert make_missing_firmware({"m": ["acme/a.bin", "acme/b.bin"], "n": ["acme/a.bin"]}, tree) == {
         "m": ["acme/b.bin"]
     }
+
+
+def test_the_firmware_stage_keeps_what_the_board_asks_for_and_who_brought_it(tmp_path: Path) -> None:
+    one = write_deb(tmp_path / "one.deb", {"./lib/firmware/acme/b.bin": b"1", "./usr/share/doc/one/copyright": b"MIT"})
+    two = write_deb(tmp_path / "two.deb", {"./usr/lib/firmware/acme/c.bin": b"2"})
+    packages = [FirmwarePackage("one", one, "1" * 64), FirmwarePackage("two", two, "2" * 64)]
+    stage = make_firmware_stage(packages, ["acme/b.*"], "board phone")
+    folder = tmp_path / "result"
+    folder.mkdir()
+    stage.make(Workshop(folder, {}, open_cache(tmp_path / "cache"), io.StringIO(), 0))
+    tree = read_tar(folder / "firmware.tar")
+    assert [path for path, node in tree.walk() if node.kind == "file"] == ["/usr/lib/firmware/acme/b.bin"]
+    assert json.loads((folder / "owners.json").read_text()) == {"one": ["/usr/lib/firmware/acme/b.bin"], "two": []}
+    assert load_copyrights([folder]) == {"one": "MIT"}
+    assert stage.files == ("1" * 64, "2" * 64)

@@ -13,6 +13,7 @@ from pathlib import Path
 from cumulet.core.files import sha256_file
 from cumulet_builder.assets import find_assets
 from cumulet_builder.cache import read_record
+from cumulet_builder.copyrights import END, START, load_copyrights
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
 from cumulet_builder.formats.layout import make_layout
 from cumulet_builder.kubernetes.inventory import Component, load_components
@@ -26,7 +27,7 @@ from cumulet_builder.tree import Tree, read_tar
 FIRMWARE = "/usr/lib/firmware/"
 DISK = "disk.img"
 # The stages whose content is drawn as layers of ours, with the archive that each leaves.
-LAYERS = {"kernel": "kernel.tar", "kubernetes": "kubernetes.tar", "sdk": "sdk.tar"}
+LAYERS = {"kernel": "kernel.tar", "firmware": "firmware.tar", "kubernetes": "kubernetes.tar", "sdk": "sdk.tar"}
 
 
 def collect_facts(
@@ -34,7 +35,9 @@ def collect_facts(
 ) -> Facts:
     """Everything but the published files. `keys` maps stages to their keys, `stages` to their folders."""
     tree = read_tar(stages["root"] / "root.tar")
-    licences = make_licences(lock, read_copyrights(read_tar(stages["packages"] / "root.tar")))
+    texts = read_copyrights(read_tar(stages["packages"] / "root.tar"))
+    texts |= read_copyrights(read_tar(stages["kernel"] / "kernel.tar")) | load_copyrights(stages.values())
+    licences = make_licences(lock, texts)
     metadata_of = read_metadata(read_tar(stages["sdk"] / "sdk.tar")) if "sdk" in stages else {}
     return Facts(
         image=recipe.image,
@@ -51,7 +54,7 @@ def collect_facts(
             Wheel(each.name, each.version, each.file, each.sha256, each.size, metadata_of.get(_plain(each.name), ""))
             for each in lock.wheels
         ),
-        firmware=_read_firmware(tree, lock, stages["packages"]),
+        firmware=_read_firmware(tree, lock, stages),
         kernel=_read_kernel(recipe, lock, stages["kernel"]),
         inventory=read_inventories(stages.values()),
         stages=dict(keys),
@@ -99,21 +102,24 @@ def make_output(path: Path, known: Set[tuple[str, int]] = frozenset()) -> Output
 
 def read_copyrights(tree: Tree) -> dict[str, str]:
     """Package -> the text of its copyright file."""
-    start, end = "/usr/share/doc/", "/copyright"
     return {
-        path.removeprefix(start).removesuffix(end): tree.read(path).decode(errors="replace")
+        path.removeprefix(START).removesuffix(END): tree.read(path).decode(errors="replace")
         for path, node in tree.nodes.items()
-        if path.startswith(start) and path.endswith(end) and node.kind == "file"
+        if path.startswith(START) and path.endswith(END) and node.kind == "file"
     }
 
 
 def make_licences(lock: Lock, texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Package -> its licences. One without a copyright file of its own goes by its source's other packages."""
+    """Package -> its licences. One without a copyright file of its own goes by its source's other packages.
+
+    A text that names no licence in a way that a program understands is pointed at: it is on the device.
+    """
     own = {package: licences_of_copyright(text) for package, text in texts.items()}
     sources: dict[str, set[str]] = {}
     for package in lock.packages:
         sources.setdefault(package.source, set()).update(own.get(package.name, ()))
-    return {each.name: own.get(each.name) or tuple(sorted(sources[each.source])) for each in lock.packages}
+    found = {each.name: own.get(each.name) or tuple(sorted(sources[each.source])) for each in lock.packages}
+    return {name: names or ((f"see {START}{name}{END}",) if name in texts else ()) for name, names in found.items()}
 
 
 def read_metadata(tree: Tree) -> dict[str, str]:
@@ -176,8 +182,11 @@ def _make_deb(package: LockedPackage, licences: Mapping[str, tuple[str, ...]]) -
     )
 
 
-def _read_firmware(tree: Tree, lock: Lock, packages: Path) -> tuple[Firmware, ...]:
-    owners: dict[str, list[str]] = json.loads((packages / "owners.json").read_text())
+def _read_firmware(tree: Tree, lock: Lock, stages: Mapping[str, Path]) -> tuple[Firmware, ...]:
+    owners: dict[str, list[str]] = {}
+    for stage in ("packages", "firmware"):
+        if stage in stages:
+            owners |= json.loads((stages[stage] / "owners.json").read_text())
     owner_of = {path: name for name, paths in owners.items() for path in paths if path.startswith(FIRMWARE)}
     classes = {each.name: _make_deb(each, {}).licence_class for each in lock.packages}
     found = []

@@ -10,6 +10,7 @@ from debian.debfile import DebFile
 
 from cumulet.core.errors import ToolError
 from cumulet_builder.cache import Cache
+from cumulet_builder.copyrights import write_copyright
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
 from cumulet_builder.formats import FORMATS, Bench, DiskInputs
 from cumulet_builder.formats.disk import check_root_fits
@@ -20,7 +21,7 @@ from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.toolbox import Toolbox
 
-CODE = "1"
+CODE = "2"
 ROOT = "root.erofs"
 
 
@@ -61,6 +62,7 @@ def make_image_stage(
             for name in FORMATS:
                 if name in recipe.formats:
                     FORMATS[name](parts, Bench(toolbox(), workshop.folder, workshop.log))
+        write_copyright(cache.file(loader.sha256), workshop.folder)
         (workshop.folder / "cmdline.txt").write_text(make_command_line(words, "root-a") + "\n")
 
     return Stage("image", inputs, make, tuple(needs), (loader.sha256,))
@@ -95,7 +97,7 @@ def make_words(recipe: Recipe) -> tuple[str, ...]:
     words = recipe.board.kernel.command_line
     if console and not any(word.startswith("console=") for word in words):
         words = (*words, f"console={console}")
-    return (*words, "ro", "quiet", "panic=10")
+    return (*words, "quiet", "panic=10")
 
 
 def make_seed(recipe: Recipe) -> str:

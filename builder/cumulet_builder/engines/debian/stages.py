@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cumulet.core.errors import UsageError
-from cumulet_builder import initramfs, kernel, kubernetes
+from cumulet_builder import firmware, initramfs, kernel, kubernetes
 from cumulet_builder.assets import find_assets
 from cumulet_builder.cache import Cache, make_key
 from cumulet_builder.engines.debian.artefacts import make_erofs_stage, make_image_stage
@@ -34,6 +34,7 @@ def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
         *make_package_stages(recipe, lock),
         _make_kernel_stage(recipe, lock, cache, toolbox),
         _make_initramfs_stage(recipe, lock, cache, toolbox),
+        *_make_firmware_stages(recipe, lock, cache),
         *kubernetes.make_stages(recipe, _surroundings(toolbox)),
         make_sdk_stage(lock, recipe.sdk),
         make_root_stage(recipe, lock),
@@ -89,6 +90,15 @@ def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callab
     distribution = recipe.kubernetes.distribution if recipe.kubernetes else "none"
     inputs = {**stage.inputs, "checked for": distribution}
     return replace(stage, inputs=inputs, make=make, files=(package.sha256,))
+
+
+def _make_firmware_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
+    board = recipe.board
+    if not board.firmware:
+        return []
+    wanted = [each for each in lock.of("boot") if each.name in board.firmware_packages]
+    packages = [firmware.FirmwarePackage(each.name, cache.file(each.sha256), each.sha256) for each in wanted]
+    return [firmware.make_stage(packages, board.firmware, f"board {board.board}")]
 
 
 def _make_initramfs_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> Stage:
