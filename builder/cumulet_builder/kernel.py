@@ -24,7 +24,7 @@ from cumulet_builder.tree import Tree, write_tar
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "2"
+CODE = "3"
 TOOL_PACKAGES = ("kmod",)
 PACKED = ".xz"
 # Lists that only `depmod` itself and people read.
@@ -185,6 +185,7 @@ def _publish(package: Package, files: Mapping[str, bytes], trees: Tree, workshop
     for path, data in files.items():
         if path not in NOT_SHIPPED:
             layer.file(f"/usr/lib/modules/{package.version}/{path}", data)
+    layer.file("/usr/lib/tmpfiles.d/cumulet-static-nodes.conf", make_static_nodes(files.get("modules.devname", b"")))
     for path, data in package.files.items():
         if re.fullmatch(r"/usr/share/doc/[^/]+/copyright", path):
             layer.file(path, data)
@@ -195,6 +196,22 @@ def _publish(package: Package, files: Mapping[str, bytes], trees: Tree, workshop
             write_tar(tree, stream, workshop.epoch)
     for name in ("vmlinuz", "config"):
         (workshop.folder / name).write_bytes(package.boot(name))
+
+
+def make_static_nodes(devname: bytes) -> str:
+    """Settings of systemd-tmpfiles for the device nodes that load a module when opened, from depmod's list.
+
+    Known at build time, so that no program looks for them at every boot.
+    """
+    lines = ["# Device nodes that load their module when they are opened."]
+    for line in devname.decode().splitlines():
+        words = line.split()
+        if len(words) == 3 and not line.startswith("#"):
+            _, node, kind = words
+            if "/" in node:
+                lines.append(f"d /dev/{node.rpartition('/')[0]} 0755 - - -")
+            lines.append(f"{kind[0]}! /dev/{node} 0600 - - - {kind[1:]}")
+    return "\n".join(lines) + "\n"
 
 
 def _write_facts(

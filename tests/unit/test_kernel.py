@@ -19,6 +19,7 @@ from cumulet_builder.cache import open_cache
 from cumulet_builder.copyrights import load_copyrights
 from cumulet_builder.firmware import FirmwarePackage, choose_firmware, load_firmware, make_missing_firmware
 from cumulet_builder.firmware import make_stage as make_firmware_stage
+from cumulet_builder.kernel import make_static_nodes
 from cumulet_builder.plan import Workshop
 from cumulet_builder.toolbox import Toolbox
 from cumulet_builder.tree import Tree, read_tar
@@ -178,3 +179,13 @@ def test_the_firmware_stage_keeps_what_the_board_asks_for_and_who_brought_it(tmp
     assert json.loads((folder / "owners.json").read_text()) == {"one": ["/usr/lib/firmware/acme/b.bin"], "two": []}
     assert load_copyrights([folder]) == {"one": "MIT"}
     assert stage.files == ("1" * 64, "2" * 64)
+
+
+def test_nodes_that_load_a_module_when_opened_are_known_at_build_time() -> None:
+    text = make_static_nodes(b"# Device nodes\nfuse fuse c10:229\ntun net/tun c10:200\nloop loop0 b7:0\n")
+    assert text.splitlines()[1:] == [
+        "c! /dev/fuse 0600 - - - 10:229",
+        "d /dev/net 0755 - - -",
+        "c! /dev/net/tun 0600 - - - 10:200",
+        "b! /dev/loop0 0600 - - - 7:0",
+    ]

@@ -12,7 +12,7 @@ from cumulet_builder.toolbox import Toolbox
 
 TOOL_PACKAGES = ("erofs-utils",)
 Compression = Literal["zstd", "lz4hc", "lz4", "none"]
-# Measured in docs/disk.md. A cluster of 64 KiB is where size stops to fall and reading is not yet slower.
+# Measured in docs/adr/0004-root-compression.md: 64 KiB is where size stops to fall and reading is not yet slower.
 CLUSTER = 65536
 OPTIONS: dict[Compression, tuple[str, ...]] = {
     "zstd": ("-zzstd,level=3", f"-C{CLUSTER}", "-Eztailpacking"),

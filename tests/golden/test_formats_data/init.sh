@@ -128,6 +128,8 @@ mount -t overlay -o lowerdir=/sysroot/var,upperdir=/sysroot/data/overlay/var,wor
 [ ! -d /sysroot/var/lib/etcd ] || mount -o bind /sysroot/data/state/etcd /sysroot/var/lib/etcd
 [ ! -d /sysroot/var/lib/rancher ] || mount -o bind /sysroot/data/state/rancher /sysroot/var/lib/rancher
 
+mount -t tmpfs -o nosuid,nodev,mode=1777 tmp /sysroot/tmp
+
 # A machine id from the first boot on: without one systemd takes every boot for the
 # first and sets all units to their presets, which takes long on a slow processor.
 if ! [ -s /sysroot/etc/machine-id ]; then
