@@ -64,6 +64,11 @@ def bring_packages(lock: Lock, packages: tuple[LockedPackage, ...], cache: Cache
     return folder
 
 
+def kept_root(lock: Lock, cache: Cache) -> Path:
+    """Where the plain root of a lock's packages is kept, for those who want to boot it."""
+    return cache.root / "bench" / f"debian-{lock.digest[:16]}.tar"
+
+
 def run_mmdebstrap(lock: Lock, packages: tuple[LockedPackage, ...], archives: Path, target: Path) -> float:
     """Make the root of these packages as a tar archive or folder `target`; returns the seconds it took."""
     request = lock.request

@@ -59,7 +59,7 @@ def make_plain_image(parts: Parts, log: Path) -> Path:
     if folder.exists():
         return folder
     images = make_images(parts, log)
-    with publishing(folder) as new, cache.scratch("plain") as scratch:
+    with cache.in_use(), publishing(folder) as new, cache.scratch("plain") as scratch:
         debian = make_debian(parts, scratch)
         package = parts.kernel
         modules = make_modules(parts, package, scratch / "modules")
@@ -78,10 +78,14 @@ def make_debian(parts: Parts, scratch: Path) -> Tree:
     """The root as mmdebstrap makes it, of the same packages."""
     lock = parts.planned.lock
     packages = lock.of("base", "extra")
-    archives = baseline.bring_packages(lock, packages, parts.planned.cache, scratch / "archives")
-    with baseline.emulator():
-        baseline.run_mmdebstrap(lock, packages, archives, scratch / "debian.tar")
-    return read_tar(scratch / "debian.tar")
+    kept = baseline.kept_root(lock, parts.planned.cache)
+    if not kept.exists():
+        archives = baseline.bring_packages(lock, packages, parts.planned.cache, scratch / "archives")
+        kept.parent.mkdir(exist_ok=True)
+        with baseline.emulator():
+            baseline.run_mmdebstrap(lock, packages, archives, scratch / "debian.tar")
+        (scratch / "debian.tar").replace(kept)
+    return read_tar(kept)
 
 
 def make_images(parts: Parts, log: Path) -> Path:

@@ -49,12 +49,21 @@ PROGRAMS = (
     Program("apt-cache", "apt", ("build", "check"), "describes packages"),
     Program("gpgv", "gpgv", ("build", "check"), "checks the archive's signature"),
     Program("unshare", "util-linux", ("build", "check"), "makes the private namespaces of a build"),
-    Program("setpriv", "util-linux", ("boot", "check"), "ends QEMU with its starter"),
+    Program("setpriv", "util-linux", ("build", "boot", "check"), "ends what runs with its starter"),
     Program("qemu-system-aarch64", "qemu-system-arm", ("boot", "check"), "plays arm64 boards"),
     Program("qemu-system-x86_64", "qemu-system-x86", ("check",), "plays amd64 boards"),
     Program("qemu-img", "qemu-utils", ("boot", "check"), "makes disks of images"),
     Program("ssh", "openssh-client", ("boot", "check"), "logs in to a running image"),
     Program("ssh-keygen", "openssh-client", ("boot", "check"), "makes the keys of a check"),
+    Program("newuidmap", "uidmap", ("check",), "lets an ordinary user build"),
+    Program("sfdisk", "fdisk", ("check",), "reads a finished disk's partitions"),
+    Program("sgdisk", "gdisk", ("check",), "checks a finished disk's partitions"),
+    Program("fsck.vfat", "dosfstools", ("check",), "checks a finished boot partition"),
+    Program("mdir", "mtools", ("check",), "reads a finished boot partition"),
+    Program("e2fsck", "e2fsprogs", ("check",), "checks a finished data partition"),
+    Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),
+    Program("zstd", "zstd", ("check",), "unpacks a finished archive"),
+    Program("skopeo", "skopeo", ("check",), "reads a finished container image"),
 )
 # Firmware for `cumulet boot --firmware`: any file of a row will do.
 FIRMWARE = (
@@ -108,7 +117,7 @@ def probe(cache: Path | None = None) -> Computer:
         python=sys.version_info[:3],
         root=os.geteuid() == 0,
         user=_user(),
-        programs=frozenset(name for name in (*(p.name for p in PROGRAMS), "newuidmap") if proc.find(name)),
+        programs=frozenset(program.name for program in PROGRAMS if proc.find(program.name)),
         modules=frozenset(name for name, _ in MODULES if _have_module(name)),
         files=frozenset(name for names, _, _ in FIRMWARE for name in names if Path(name).is_file()),
         keyring=find_keyring(),
@@ -130,7 +139,9 @@ def evaluate(computer: Computer, purposes: Iterable[Purpose] = PURPOSES) -> list
     findings = [_python(computer)]
     findings += [_program(computer, program) for program in PROGRAMS if wanted & set(program.purposes)]
     if build:
-        findings += [_keyring(computer), *_namespaces(computer), _go(computer), _disk(computer)]
+        known = {each.name for each in findings}
+        findings += [each for each in _namespaces(computer) if each.name not in known]
+        findings += [_keyring(computer), _go(computer), _disk(computer)]
     if boot:
         findings += [_module(computer, name) for name, purposes in MODULES if wanted & set(purposes)]
         findings += [_firmware(computer, row, "check" in wanted) for row in FIRMWARE]

@@ -12,7 +12,7 @@ import pytest
 
 from cumulet.core.errors import ToolError
 from cumulet_builder import sandbox
-from cumulet_builder.engines.debian.configure import AID, Mixture, configure
+from cumulet_builder.engines.debian.configure import AID, Mixture, configure, find_failure
 
 Fake = Callable[[str, str], Path]
 NATIVE, TARGET = b"\x7fELF native", b"\x7fELF target"
@@ -156,3 +156,14 @@ def test_a_script_that_fails_is_named_with_its_last_lines_and_all_is_uncovered(c
 def test_dpkg_is_named_and_not_the_emulator_that_runs_it(computer: Computer) -> None:
     with pytest.raises(ToolError, match=r"^dpkg exited with code 7\n"):
         computer.run(broken="--configure")
+
+
+def test_the_first_package_that_failed_is_shown_and_not_those_that_depend_on_it() -> None:
+    first = [
+        "no such user: x",
+        "dpkg: error processing package one (--configure):",
+        " installed one package post-installation script subprocess returned error exit status 1",
+    ]
+    rest = [f"dpkg: error processing package two{n} (--configure):\n dependency problems" for n in range(60)]
+    assert find_failure("Setting up one ...", "\n".join([*first, *rest])) == "\n".join(first)
+    assert find_failure("one\ntwo\n", "three\n") == "one\ntwo\nthree"

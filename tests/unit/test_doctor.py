@@ -17,7 +17,7 @@ GOOD = Computer(
     python=(3, 11, 2),
     root=True,
     user="root",
-    programs=frozenset([*(program.name for program in doctor.PROGRAMS), "newuidmap"]),
+    programs=frozenset(program.name for program in doctor.PROGRAMS),
     modules=frozenset(name for name, _ in doctor.MODULES),
     files=frozenset(name for names, _, _ in doctor.FIRMWARE for name in names),
     keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -63,6 +63,17 @@ def test_an_ordinary_user_needs_subordinate_ids() -> None:
     assert set(lacking) == {"newuidmap", "subordinate ids"}
     assert lacking["newuidmap"].packages == ("uidmap",)
     assert lacking["subordinate ids"].fix.endswith(" ann")
+
+
+def test_the_tests_need_what_looks_at_a_finished_image() -> None:
+    bare = replace(GOOD, programs=GOOD.programs - {"sgdisk", "bmaptool", "newuidmap"})
+    assert [each.name for each in missing(evaluate(bare, ["check"]))] == ["newuidmap", "sgdisk", "bmaptool"]
+    assert missing(evaluate(bare, ["build", "boot"])) == []
+
+
+def test_what_is_missing_for_two_reasons_is_said_once() -> None:
+    user = replace(GOOD, root=False, programs=GOOD.programs - {"newuidmap"}, namespace_error="no")
+    assert [each.name for each in missing(evaluate(user))] == ["newuidmap"]
 
 
 def test_namespaces_that_are_forbidden() -> None:

@@ -28,6 +28,8 @@ from cumulet_builder.toolbox import FULL
 LIBRARY_FOLDERS = {"amd64": "usr/lib/x86_64-linux-gnu", "arm64": "usr/lib/aarch64-linux-gnu"}
 LOADERS = {"amd64": "usr/lib64", "arm64": None}
 EMULATORS = {"arm64": "qemu-aarch64", "amd64": "qemu-x86_64"}
+DPKG_ERROR = "dpkg: error processing "
+TAIL = 12
 ELF = b"\x7fELF"
 AID = "/run/cumulet"
 ENVIRONMENT = {
@@ -190,6 +192,16 @@ def _run(root: Path, argv: Sequence[str], log: IO[str], more: dict[str, str]) ->
     if result.code != 0:
         if FULL in result.out or FULL in result.err:
             raise OSError(errno.ENOSPC, FULL, str(root))
-        tail = "\n".join((result.out + result.err).strip().splitlines()[-12:])
         words = [word for word in argv if word.startswith("/") and not word.endswith("/emulator")]
-        raise ToolError(f"{Path(words[0]).name} {proc.describe_exit(result.code)}\n{tail}")
+        raise ToolError(
+            f"{Path(words[0]).name} {proc.describe_exit(result.code)}\n{find_failure(result.out, result.err)}"
+        )
+
+
+def find_failure(out: str, err: str) -> str:
+    """The last lines before the first package that failed: the many after it only depend on that one."""
+    lines = err.strip().splitlines()
+    first = next((number for number, line in enumerate(lines) if line.startswith(DPKG_ERROR)), None)
+    if first is None:
+        return "\n".join([*out.strip().splitlines(), *lines][-TAIL:])
+    return "\n".join(lines[max(0, first + 2 - TAIL) : first + 2])
