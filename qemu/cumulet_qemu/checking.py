@@ -115,7 +115,10 @@ def run_checks(request: Request, tell: Callable[[Check], None]) -> Tally:
     if tally.broken:
         raise ToolError(f"boot checks: cannot be loaded\n{tally.broken[0]}")
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError(f"--select {request.select}: matches no check of {request.published.image}")
+        raise UsageError(
+            f"--select {request.select}: matches no check of {request.published.image}",
+            hint="--select takes part of a name, as in the list of checks",
+        )
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise ToolError(f"pytest ended with code {int(code)}", hint="run it with fewer options")
     return tally
