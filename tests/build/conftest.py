@@ -26,6 +26,8 @@ CUMULET = (sys.executable, "-m", "cumulet_builder.cli")
 NOWHERE = "http://127.0.0.1:1"
 IMAGES = ("base-amd64", "base-arm64")
 LIMIT = 600.0
+# What of /tmp is not looked at: the way to a checkout that lies there.
+LEAVE_OUT = f"-path {Path(*ROOT.parts[:3])} -prune -o -print" if ROOT.is_relative_to("/tmp") else ""
 # A disk of 450 MiB instead of 1.5 GB, and fewer zeros to read.
 SMALL = ("--set", "disk.root=100MiB", "--set", "disk.data=64MiB")
 
@@ -272,11 +274,21 @@ def make_closed_world(folder: Path, *, user: bool) -> list[str]:
     """The lines of the script, whose arguments are the command."""
     lines = ["set -eu", f"mount --bind {folder} {folder}"]
     lines += [*make_user(folder), *make_reachable(folder, (ROOT, Path(sys.base_prefix)))] if user else []
-    lines += ["mount -o remount,bind,ro /", "mount -t tmpfs -o mode=1777 none /tmp"]
+    lines += [*make_empty_tmp(folder), "mount -o remount,bind,ro /"]
     lines.append(f"cat /proc/self/mounts > {folder}/mounts-before")
     become = "setpriv --reuid 61234 --regid 61234 --clear-groups --inh-caps=-all -- " if user else ""
     lines += ["code=0", f'{become}"$@" || code=$?', f"cat /proc/self/mounts > {folder}/mounts-after"]
-    return [*lines, f"find /tmp -mindepth 1 > {folder}/tmp", "exit $code"]
+    return [*lines, f"find /tmp -mindepth 1 {LEAVE_OUT} > {folder}/tmp", "exit $code"]
+
+
+def make_empty_tmp(folder: Path) -> list[str]:
+    """Lines that cover /tmp with an empty one; a checkout that lies there stays visible."""
+    empty = ["mount -t tmpfs -o mode=1777 none /tmp"]
+    if not ROOT.is_relative_to("/tmp"):
+        return empty
+    hold = folder / "checkout"
+    shown = [f"mkdir -p {ROOT}", f"mount --bind {hold} {ROOT}", f"umount {hold}", f"mount -o remount,bind,ro {ROOT}"]
+    return [f"mkdir -p {hold}", f"mount --bind {ROOT} {hold}", *empty, *shown]
 
 
 def make_user(folder: Path) -> list[str]:
