@@ -81,7 +81,7 @@ def changed(one: Stage, other: Stage) -> set[str]:
 
 
 def test_the_console_of_the_board_is_on_the_command_line_once(write: Write) -> None:
-    assert make_words(make_recipe(write)) == ("console=ttyAMA0", "quiet", "panic=10")
+    assert make_words(make_recipe(write)) == ("console=ttyAMA0", "quiet", "panic=10", "transparent_hugepage=never")
     board = (
         "version: 1\nboard: mine\ntitle: M\narchitecture: arm64\nkernel: {package: linux-image-arm64}\n"
         "qemu: {program: q, machine: m, cpu: c, console: ttyS7}\n"
@@ -170,7 +170,9 @@ def test_the_formats_of_the_recipe_are_written_the_disk_first(
     (tmp_path / "stages").mkdir()
     folder = run(stage, cache, needs(tmp_path / "stages"))
     assert [name for name, _ in written] == ["disk", "blockmap", "tar"]
-    assert (folder / "cmdline.txt").read_text() == "root=PARTLABEL=root-a ro console=ttyAMA0 quiet panic=10\n"
+    assert (
+        folder / "cmdline.txt"
+    ).read_text() == "root=PARTLABEL=root-a ro console=ttyAMA0 quiet panic=10 transparent_hugepage=never\n"
     inputs = written[0][1]
     assert (inputs.version, inputs.epoch, inputs.data_tree) == ("6.12", EPOCH, None)
     assert inputs.initramfs == tmp_path / "stages/initramfs/initrd.img"

@@ -23,6 +23,8 @@ from cumulet_builder.toolbox import Toolbox
 
 CODE = "2"
 ROOT = "root.erofs"
+# Huge pages make the kernel set tens of megabytes aside for their sake, which a phone has better uses for.
+EVERYWHERE = ("quiet", "panic=10", "transparent_hugepage=never")
 
 
 def make_erofs_stage(recipe: Recipe, lock: Lock, toolbox: Callable[[], Toolbox]) -> Stage:
@@ -97,7 +99,7 @@ def make_words(recipe: Recipe) -> tuple[str, ...]:
     words = recipe.board.kernel.command_line
     if console and not any(word.startswith("console=") for word in words):
         words = (*words, f"console={console}")
-    return (*words, "quiet", "panic=10")
+    return (*words, *EVERYWHERE)
 
 
 def make_seed(recipe: Recipe) -> str:
