@@ -202,3 +202,15 @@ def test_errors_of_the_disk_name_a_file(error: OSError, message: str) -> None:
         raise_os_error(error, Path("/a"))
     assert caught.value.message == message
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("pieces", [[(0, b"a" * 5000)], [(3 << 20, b"b" * 70000)], [(1, b"c"), (9 << 20, b"d")], []])
+def test_a_file_with_holes_has_the_digest_of_its_content(tmp_path: Path, pieces: list[tuple[int, bytes]]) -> None:
+    path = tmp_path / "disk"
+    with path.open("wb") as stream:
+        stream.truncate((10 << 20) + 123)
+        for place, content in pieces:
+            stream.seek(place)
+            stream.write(content)
+    assert path.stat().st_blocks * 512 < path.stat().st_size
+    assert sha256_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
