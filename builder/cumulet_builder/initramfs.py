@@ -31,7 +31,7 @@ TEMPLATE = "initramfs/init.sh.j2"
 BASE_MODULES = ("erofs", "ext4", "overlay")
 APPLETS = (
     "sh", "[", "mount", "umount", "insmod", "mkdir", "sleep", "switch_root", "reboot", "dd", "tr", "head", "wc",
-    "chroot", "setsid", "cttyhack",
+    "chroot", "setsid", "cttyhack", "sync",
 )  # fmt: skip
 FOLDERS = ("/bin", "/dev", "/modules", "/proc", "/run", "/sys", "/sysroot")
 Compression = Literal["none", "zstd"]

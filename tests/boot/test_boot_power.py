@@ -27,7 +27,7 @@ def published(build: Callable[..., Path]) -> Published:
     return load_published(build("base-amd64", "base-amd64"))
 
 
-@pytest.mark.parametrize("seconds", [0.0, 4.0, 9.0])
+@pytest.mark.parametrize("seconds", [0.0, 3.0, 4.0, 5.0, 9.0])
 def test_a_first_boot_that_was_cut_off_is_finished_by_the_next(
     published: Published, tmp_path: Path, seconds: float
 ) -> None:

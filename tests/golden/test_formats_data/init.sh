@@ -59,7 +59,8 @@ note_growth() {
 	read -r start <"/sys/block/$disk/$data/start"
 	read -r size <"/sys/block/$disk/$data/size"
 	if [ $((whole - start - size)) -gt 16384 ] || [ -e /sysroot/data/.growing ]; then
-		: >/sysroot/data/.growing
+		# On disk before the partition is enlarged: a cut in between must not leave the file system small.
+		[ -e /sysroot/data/.growing ] || { : >/sysroot/data/.growing && sync; }
 		[ -d /run/cumulet ] || mkdir /run/cumulet
 		echo "DISK=/dev/$disk" >/run/cumulet/grow
 	fi
