@@ -5,7 +5,6 @@ kubeadm's documentation installs it. The programs, the kernel and the machine ar
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from cumulet_builder.build import Planned
 from cumulet_builder.engines.debian.stages import find_package
 from cumulet_builder.kubernetes import kubeadm
 from cumulet_builder.kubernetes.surroundings import Surroundings
-from cumulet_builder.modules import find_modules, make_index, make_load_order
 from cumulet_builder.plan import make_plan
+from cumulet_builder.render import render
 from cumulet_builder.run_plan import Run, run_plan
 from cumulet_builder.toolbox import Toolbox
-from cumulet_builder.tree import Node, Tree, merge, read_tar, write_tar
+from cumulet_builder.tree import Tree, merge, read_tar, write_tar
 
 FILES = Path(__file__).parent / "plain"
 UNITS = "/etc/systemd/system"
@@ -31,7 +30,9 @@ MODULES = ("virtio_blk", "ext4", "crc32c_generic")
 KUBE = ("kubeadm", "kubectl", "kubelet", "kube-proxy")
 NETWORK = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
 DISK = "4G"
-WANTED = ("containerd.service", "kubelet.service", "plain-cluster.service", "plain-running.service")
+WANTED = ("containerd.service", "kubelet.service", "plain-cluster.service")
+# Ours, so that both images say the same thing at the same moment.
+REPORTER = "cumulet-running.service"
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,11 @@ def make_images(parts: Parts, log: Path) -> Path:
 
 def make_modules(parts: Parts, package: kernel.Package, folder: Path) -> Tree:
     """Every module of the kernel, as its package has them."""
-    base = folder / "lib/modules" / package.version
-    for path, data in package.modules().items():
-        (base / path).parent.mkdir(parents=True, exist_ok=True)
-        (base / path).write_bytes(data)
-    parts.toolbox.run(["depmod", "-b", folder, package.version], folders=[folder])
+    modules = package.modules()
+    lists = kernel.write_indexes(modules, package.version, parts.toolbox, folder)
     tree = Tree()
-    for file in sorted(path for path in base.rglob("*") if path.is_file()):
-        tree.file(f"/usr/lib/modules/{package.version}/{file.relative_to(base)}", file)
+    for path, data in {**modules, **lists}.items():
+        tree.file(f"/usr/lib/modules/{package.version}/{path}", data)
     return tree
 
 
@@ -130,12 +128,14 @@ def make_settings(images: Path) -> Tree:
     tree = Tree()
     for name in WANTED:
         tree.file(f"{UNITS}/{name}", FILES / name)
+    tree.file(f"{UNITS}/{REPORTER}", render(f"system/{REPORTER}.j2"))
+    tree.file("/usr/lib/cumulet/report-running", render("system/report-running.sh.j2"), 0o755)
+    for name in (*WANTED, REPORTER):
         tree.link(f"{UNITS}/multi-user.target.wants/{name}", f"{UNITS}/{name}")
     tree.link(
         f"{UNITS}/multi-user.target.wants/systemd-networkd.service", "/usr/lib/systemd/system/systemd-networkd.service"
     )
     tree.file("/etc/systemd/network/80-ether.network", NETWORK)
-    tree.file("/usr/lib/plain/running", FILES / "running.sh", 0o755)
     tree.file("/usr/lib/plain/cluster", FILES / "cluster.sh", 0o755)
     init = (FILES / "init.yaml").read_text()
     for name in ("kubernetes", "coredns", "etcd"):
@@ -153,24 +153,12 @@ def make_settings(images: Path) -> Tree:
 
 def write_initramfs(parts: Parts, modules: Tree, version: str, target: Path) -> None:
     """The least that mounts the root."""
-    base = f"/usr/lib/modules/{version}/"
-    lists = {
-        path.removeprefix(base): modules.read(path) for path in modules.nodes if path.startswith(f"{base}modules.")
-    }
-    index = make_index(lists)
-    order = make_load_order(find_modules(MODULES, index, "plain")[0], index)
-    tree = Tree()
-    for folder in initramfs.FOLDERS:
-        tree.folder(folder)
-    tree.nodes["/dev/console"] = Node("device", 0o600, device=("c", 5, 1))
     busybox = parts.planned.cache.file(find_package(parts.planned.lock, "busybox-static").sha256)
-    tree.file("/bin/busybox", initramfs.load_busybox(busybox), 0o755)
-    for applet in (*initramfs.APPLETS, "cat"):
-        tree.link(f"/bin/{applet}", "busybox")
+    tree = initramfs.make_busybox_tree(initramfs.load_busybox(busybox), (*initramfs.APPLETS, "cat"))
     names = []
-    for path in order:
+    for path in initramfs.find_order(MODULES, modules, version, "plain"):
         names.append(path.rsplit("/", 1)[-1].removesuffix(kernel.PACKED))
-        packed = modules.read(base + path)
+        packed = modules.read(f"/usr/lib/modules/{version}/{path}")
         tree.file(f"/modules/{names[-1]}", kernel.unpack_module(path, packed))
     tree.file("/modules/order", "\n".join(names))
     tree.file("/init", FILES / "init.sh", 0o755)
@@ -187,4 +175,3 @@ def write_documents(parts: Parts, folder: Path) -> None:
     kubernetes = recipe.kubernetes.model_dump(mode="json") if recipe.kubernetes else None
     image = {"image": "plain", "architecture": recipe.board.architecture, "test": [], "kubernetes": kubernetes}
     (folder / "image.json").write_text(json.dumps(image))
-    shutil.copyfile(parts.stages["kernel"] / "config", folder / "config")

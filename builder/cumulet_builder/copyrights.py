@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 NAME = "copyright.json"
-START, END = "/usr/share/doc/", "/copyright"
+PLACE = re.compile(r"/usr/share/doc/([^/]+)/copyright")
 
 
-def write_copyright(deb: Path, folder: Path) -> None:
-    """Write the licence text of a package file into a stage's folder."""
-    write_copyrights([deb], folder)
+def package_of(path: str) -> str:
+    """The package whose licence text is at an absolute path of the root, or "" if it is another file."""
+    match = PLACE.fullmatch(path)
+    return match[1] if match else ""
+
+
+def make_path(package: str) -> str:
+    """Where a package's licence text lies in the root."""
+    return f"/usr/share/doc/{package}/copyright"
 
 
 def write_copyrights(debs: Sequence[Path], folder: Path) -> None:
@@ -25,9 +32,9 @@ def write_copyrights(debs: Sequence[Path], folder: Path) -> None:
             data = archive.data.tgz()
             for member in data:
                 path = "/" + str(member.name).removeprefix("./")
-                if member.isfile() and path.startswith(START) and path.endswith(END):
+                if member.isfile() and (package := package_of(path)):
                     source = data.extractfile(member)
-                    texts[path[len(START) : -len(END)]] = source.read().decode(errors="replace") if source else ""
+                    texts[package] = source.read().decode(errors="replace") if source else ""
     (folder / NAME).write_text(json.dumps(texts, indent=1, sort_keys=True) + "\n")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Literal
 from cumulet.core.documents import make_error
 from cumulet.core.errors import ToolError
 from cumulet.core.files import sha256_text
-from cumulet_builder.copyrights import write_copyright
+from cumulet_builder.copyrights import write_copyrights
 from cumulet_builder.modules import find_modules, make_index, make_load_order
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.render import render
@@ -74,7 +74,7 @@ def make_stage(
         facts = json.loads((workshop.needs["kernel"] / "kernel.json").read_text())
         tree = make_initramfs(choice, kernel, facts["version"], load_busybox(busybox))
         write_initramfs(tree, choice.compression, toolbox(), workshop)
-        write_copyright(busybox, workshop.folder)
+        write_copyrights([busybox], workshop.folder)
 
     inputs = {"code": CODE, "busybox": digest, "script": sha256_text(make_script(choice, ())), "choice": repr(choice)}
     return Stage("initramfs", inputs, make, needs)
@@ -83,23 +83,38 @@ def make_stage(
 def make_initramfs(choice: InitramfsChoice, kernel: Tree, version: str, busybox: bytes) -> Tree:
     """The content of the initramfs, from the layer that the stage `kernel` made."""
     base = f"/usr/lib/modules/{version}/"
+    order = find_order((*choice.modules, *BASE_MODULES), kernel, version, choice.asker)
+    tree = make_busybox_tree(busybox, APPLETS)
+    names = [path.rsplit("/", 1)[-1] for path in order]
+    for path, name in zip(order, names, strict=True):
+        tree.nodes[f"/modules/{name}"] = kernel.nodes[base + path]
+    tree.file("/init", make_script(choice, names), 0o755)
+    return tree
+
+
+def find_order(modules: Iterable[str], kernel: Tree, version: str, asker: str) -> list[str]:
+    """The paths of the modules and of all they need, in load order, by the lists in the kernel's tree.
+
+    Raises UsageError with every module that the kernel lacks.
+    """
+    base = f"/usr/lib/modules/{version}/"
     lists = {path.removeprefix(base): kernel.read(path) for path in kernel.nodes if path.startswith(f"{base}modules.")}
     index = make_index(lists)
-    paths, problems = find_modules((*choice.modules, *BASE_MODULES), index, choice.asker)
+    paths, problems = find_modules(modules, index, asker)
     if problems:
         raise make_error(problems)
-    order = make_load_order(paths, index)
+    return make_load_order(paths, index)
+
+
+def make_busybox_tree(busybox: bytes, applets: Iterable[str]) -> Tree:
+    """What every initramfs starts from: folders, a console, and busybox under the names of its applets."""
     tree = Tree()
     for folder in FOLDERS:
         tree.folder(folder)
     tree.nodes["/dev/console"] = Node("device", 0o600, device=("c", 5, 1))
     tree.file("/bin/busybox", busybox, 0o755)
-    for applet in APPLETS:
+    for applet in applets:
         tree.link(f"/bin/{applet}", "busybox")
-    names = [path.rsplit("/", 1)[-1] for path in order]
-    for path, name in zip(order, names, strict=True):
-        tree.nodes[f"/modules/{name}"] = kernel.nodes[base + path]
-    tree.file("/init", make_script(choice, names), 0o755)
     return tree
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cumulet.core.documents import make_error
 from cumulet.core.errors import Problem, ToolError
+from cumulet_builder.copyrights import package_of
 from cumulet_builder.modules import ModuleIndex, find_modules, make_index, module_name
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.tree import Tree, write_tar
@@ -87,7 +88,7 @@ def write_kernel(choice: KernelChoice, deb: Path, toolbox: Toolbox, workshop: Wo
     package = load_package(deb)
     everything = package.modules()
     with workshop.cache.scratch("kernel") as scratch:
-        index = make_index(_write_indexes(everything, package.version, toolbox, scratch / "all"))
+        index = make_index(write_indexes(everything, package.version, toolbox, scratch / "all"))
         kept, problems = find_modules(choice.modules, index, choice.asker)
         trees, more = find_device_trees(choice, package)
         if problems or more:
@@ -95,7 +96,7 @@ def write_kernel(choice: KernelChoice, deb: Path, toolbox: Toolbox, workshop: Wo
         unpacked = {path.removesuffix(PACKED): unpack_module(path, everything[path]) for path in kept}
         unpacked |= {path: data for path, data in everything.items() if not path.startswith("kernel/")}
         folder = scratch / "kept"
-        lists = _write_indexes(unpacked, package.version, toolbox, folder)
+        lists = write_indexes(unpacked, package.version, toolbox, folder)
         wanted = probe_firmware(
             sorted(path for path in unpacked if path.endswith(".ko")), package.version, toolbox, folder
         )
@@ -169,7 +170,7 @@ def unpack_module(path: str, data: bytes) -> bytes:
     return lzma.decompress(data) if path.endswith(PACKED) else data
 
 
-def _write_indexes(files: Mapping[str, bytes], version: str, toolbox: Toolbox, folder: Path) -> dict[str, bytes]:
+def write_indexes(files: Mapping[str, bytes], version: str, toolbox: Toolbox, folder: Path) -> dict[str, bytes]:
     """Put modules into `folder`/lib/modules/VERSION, run depmod there; the lists it made, by name."""
     base = folder / "lib/modules" / version
     for path, data in files.items():
@@ -187,7 +188,7 @@ def _publish(package: Package, files: Mapping[str, bytes], trees: Tree, workshop
             layer.file(f"/usr/lib/modules/{package.version}/{path}", data)
     layer.file("/usr/lib/tmpfiles.d/cumulet-static-nodes.conf", make_static_nodes(files.get("modules.devname", b"")))
     for path, data in package.files.items():
-        if re.fullmatch(r"/usr/share/doc/[^/]+/copyright", path):
+        if package_of(path):
             layer.file(path, data)
     # Programs that check the kernel's options (kubeadm, k3s check-config) look here.
     layer.file(f"/usr/lib/modules/{package.version}/config", package.boot("config"))

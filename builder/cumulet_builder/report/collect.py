@@ -13,7 +13,7 @@ from pathlib import Path
 from cumulet.core.files import sha256_file
 from cumulet_builder.assets import find_assets
 from cumulet_builder.cache import read_record
-from cumulet_builder.copyrights import END, START, load_copyrights
+from cumulet_builder.copyrights import load_copyrights, make_path, package_of
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
 from cumulet_builder.formats.layout import make_layout
 from cumulet_builder.kubernetes.inventory import Component, load_components
@@ -22,12 +22,13 @@ from cumulet_builder.report.budget import make_limits
 from cumulet_builder.report.facts import Deb, Facts, Firmware, Fragment, Kernel, Output, Wheel
 from cumulet_builder.report.licences import licence_of_metadata, licences_of_copyright
 from cumulet_builder.report.sizes import Partition, Sizes, make_owners, make_rows
+from cumulet_builder.rootfs import LAYERS as ROOT_LAYERS
 from cumulet_builder.tree import Tree, read_tar
 
 FIRMWARE = "/usr/lib/firmware/"
 DISK = "disk.img"
 # The stages whose content is drawn as layers of ours, with the archive that each leaves.
-LAYERS = {"kernel": "kernel.tar", "firmware": "firmware.tar", "kubernetes": "kubernetes.tar", "sdk": "sdk.tar"}
+LAYERS = {stage: file for stage, file in ROOT_LAYERS.items() if stage != "packages"}
 
 
 def collect_facts(
@@ -103,9 +104,9 @@ def make_output(path: Path, known: Set[tuple[str, int]] = frozenset()) -> Output
 def read_copyrights(tree: Tree) -> dict[str, str]:
     """Package -> the text of its copyright file."""
     return {
-        path.removeprefix(START).removesuffix(END): tree.read(path).decode(errors="replace")
+        package: tree.read(path).decode(errors="replace")
         for path, node in tree.nodes.items()
-        if path.startswith(START) and path.endswith(END) and node.kind == "file"
+        if node.kind == "file" and (package := package_of(path))
     }
 
 
@@ -119,7 +120,7 @@ def make_licences(lock: Lock, texts: Mapping[str, str]) -> dict[str, tuple[str, 
     for package in lock.packages:
         sources.setdefault(package.source, set()).update(own.get(package.name, ()))
     found = {each.name: own.get(each.name) or tuple(sorted(sources[each.source])) for each in lock.packages}
-    return {name: names or ((f"see {START}{name}{END}",) if name in texts else ()) for name, names in found.items()}
+    return {name: names or ((f"see {make_path(name)}",) if name in texts else ()) for name, names in found.items()}
 
 
 def read_metadata(tree: Tree) -> dict[str, str]:

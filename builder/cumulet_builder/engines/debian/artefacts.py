@@ -10,7 +10,7 @@ from debian.debfile import DebFile
 
 from cumulet.core.errors import ToolError
 from cumulet_builder.cache import Cache
-from cumulet_builder.copyrights import write_copyright
+from cumulet_builder.copyrights import write_copyrights
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
 from cumulet_builder.formats import FORMATS, Bench, DiskInputs
 from cumulet_builder.formats.disk import check_root_fits
@@ -64,7 +64,7 @@ def make_image_stage(
             for name in FORMATS:
                 if name in recipe.formats:
                     FORMATS[name](parts, Bench(toolbox(), workshop.folder, workshop.log))
-        write_copyright(cache.file(loader.sha256), workshop.folder)
+        write_copyrights([cache.file(loader.sha256)], workshop.folder)
         (workshop.folder / "cmdline.txt").write_text(make_command_line(words, "root-a") + "\n")
 
     return Stage("image", inputs, make, tuple(needs), (loader.sha256,))
