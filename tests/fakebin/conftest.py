@@ -1,11 +1,14 @@
-"""What tests with fake programs share: a folder of programs on PATH, and small package files."""
+"""What tests with fake programs share: a folder of programs on PATH, small package files, a server of files."""
 
 from __future__ import annotations
 
+import http.server
 import io
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,74 @@ def make_deb(tmp_path: Path) -> Deb:
         return path
 
     return make
+
+
+@dataclass
+class Server:
+    """What is served and how: `cut` bytes per answer, errors to give first.
+
+    What `breaks` off after so many bytes is gone then, or with `silent` sends not one byte more.
+    `asked`: path and range of every question.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    breaks: dict[str, int] = field(default_factory=dict)
+    silent: bool = False
+    errors: dict[str, list[int]] = field(default_factory=dict)
+    ranges: bool = True
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+
+def make_handler(state: Server) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range", "")
+            state.asked.append((self.path, wanted))
+            queue = state.errors.get(self.path, [])
+            gone = state.breaks.get(self.path) == 0 and not state.silent
+            body = None if gone else state.files.get(self.path)
+            if queue or body is None:
+                self.send_response(queue.pop(0) if queue else 404)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and state.ranges else 0
+            if start >= len(body) > 0:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(body)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Length", str(len(body) - start))
+            self.end_headers()
+            end = start + state.breaks.get(self.path, state.cut.get(self.path, len(body)))
+            if self.path in state.breaks:
+                state.breaks[self.path] = 0
+            self.wfile.write(body[start:end])
+            if end < len(body):
+                self.close_connection = True
+
+    return Handler
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of files on this machine, which misbehaves on demand."""
+    state = Server()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), make_handler(state)) as daemon:
+        state.url = f"http://127.0.0.1:{daemon.server_port}"
+        thread = threading.Thread(target=daemon.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        daemon.shutdown()
+        thread.join()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,69 +12,9 @@ from cumulet.core.errors import ToolError
 from cumulet_builder.cache import Cache, open_cache
 from cumulet_builder.download import Progress, Request, Settings, download, fetch_text
 
+Server = Any  # of conftest.py
 BODY = bytes(range(256)) * 4096
 QUICK = Settings(parallel=4, attempts=3, pause=0.01, timeout=5)
-
-
-@dataclass
-class Server:
-    """What the handler serves and how: `cut` bytes per answer, errors to give first."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    cut: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, list[int]] = field(default_factory=dict)
-    ranges: bool = True
-    asked: list[tuple[str, str]] = field(default_factory=list)
-
-
-def make_handler(state: Server) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range", "")
-            state.asked.append((self.path, wanted))
-            queue = state.errors.get(self.path, [])
-            body = state.files.get(self.path)
-            if queue or body is None:
-                self.send_response(queue.pop(0) if queue else 404)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and state.ranges else 0
-            if start >= len(body) > 0:
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(body)}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body) - start))
-            self.end_headers()
-            end = start + state.cut.get(self.path, len(body))
-            self.wfile.write(body[start:end])
-            if end < len(body):
-                self.close_connection = True
-
-    return Handler
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), make_handler(state)) as daemon:
-        state.url = f"http://127.0.0.1:{daemon.server_port}"
-        thread = threading.Thread(target=daemon.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield state
-        daemon.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -190,7 +127,7 @@ def test_a_mirror_gone_in_the_middle_keeps_what_arrived(server: Server, cache: C
     server.errors["/b"] = [503] * 99
     server.files["/b"] = BODY
     request = wish(server, "a")
-    gone = Server(url=server.url)
+    gone = type(server)(url=server.url)
     with pytest.raises(ToolError, match=r"b: .*HTTP 503 \(0 bytes are here\)"):
         download([wish(server, "b", b"b", 1)], cache, None, QUICK)
     assert gone.asked == []

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +17,15 @@ from cumulet_builder.engines.debian.fetch import Sources, fetch, vendor
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, LockedWheel, Request
 from cumulet_builder.engines.debian.mirror import Mirror
 
+Server = Any  # of conftest.py
 BODY = bytes(range(256)) * 1000
 
 
-@dataclass
-class Server:
-    """A mirror: path -> content. `cut`: bytes that each answer is cut off after; all that was asked is in `asked`."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    cut: int | None = None
-    asked: list[tuple[str, str]] = field(default_factory=list)
-
-
-def make_handler(state: Server) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range", "")
-            state.asked.append((self.path, wanted))
-            body = state.files.get(self.path)
-            start = int(wanted.removeprefix("bytes=").rstrip("-") or 0)
-            self.send_response(404 if body is None else 206 if start else 200)
-            if start and body:
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body or b"") - start))
-            self.end_headers()
-            self.wfile.write((body or b"")[start : None if state.cut is None else start + state.cut])
-
-    return Handler
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), make_handler(state)) as daemon:
-        state.url = f"http://127.0.0.1:{daemon.server_port}/debian"
-        thread = threading.Thread(target=daemon.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield state
-        daemon.shutdown()
-        thread.join()
+def server(server: Any) -> Any:
+    """The server of conftest.py as a mirror: its address has a folder."""
+    server.url += "/debian"
+    return server
 
 
 @pytest.fixture(autouse=True)
@@ -152,9 +114,8 @@ def test_a_mirror_gone_in_the_middle_is_one_line_and_the_next_call_goes_on_at_th
     server: Server, cache: Cache
 ) -> None:
     path = "/debian/pool/a_1_arm64.deb"
-    server.files, server.cut = {path: BODY}, 100_000
+    server.files, server.breaks, server.silent = {path: BODY}, {path: 100_000}, True
     lock = make_lock(package("a", BODY))
-    original, server.asked = server.asked, Once(server)
     with pytest.raises(ToolError) as caught:
         get(lock, cache, server)
     assert caught.value.message.startswith(f"a_1_arm64.deb: {server.url}/pool/a_1_arm64.deb: ")
@@ -162,23 +123,11 @@ def test_a_mirror_gone_in_the_middle_is_one_line_and_the_next_call_goes_on_at_th
     assert "\n" not in caught.value.message
     assert "goes on where it stopped" in caught.value.hint
     assert not cache.have_file(digest(BODY))
-    server.asked, server.cut = original, None
+    server.asked.clear()
+    server.breaks.clear()
     get(lock, cache, server)
     assert server.asked == [(path, "bytes=100000-")]
     assert cache.file(digest(BODY)).read_bytes() == BODY
-
-
-class Once(list[Any]):
-    """What was asked; after the first answer the mirror gives no byte more."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__()
-        self.server = server
-
-    def append(self, item: Any) -> None:
-        if self:
-            self.server.cut = 0
-        super().append(item)
 
 
 def test_a_full_disk_is_named_and_nothing_half_is_in_the_store(

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
 import json
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +24,7 @@ from cumulet_builder.recipe.load import load_recipe
 from cumulet_builder.recipe.model import Kubernetes
 from cumulet_builder.tree import Tree, read_tar
 
+Server = Any  # of conftest.py
 RECIPES = Path(__file__).parents[2] / "recipes"
 RELEASE = "v1.36.2+k3s1"
 PATH = "/v1.36.2%2Bk3s1/"
@@ -41,61 +38,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass
-class Server:
-    """What is served, and what was asked: path and range. `cut` names a file that breaks off, and then is gone."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    cut: dict[str, int] = field(default_factory=dict)
-
-    def put(self, name: str, data: bytes) -> None:
-        self.files[PATH + name] = data
-
-    def answer(self, path: str) -> bytes | None:
-        if self.cut.get(path) == 0:
-            return None
-        return self.files.get(path)
-
-
-def make_handler(state: Server) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range", "")
-            state.asked.append((self.path, wanted))
-            body = state.answer(self.path)
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-            self.send_response(404 if body is None else 206 if start else 200)
-            if body is not None and start:
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body or b"") - start if body else 0))
-            self.end_headers()
-            if body is not None:
-                self.wfile.write(body[start : start + state.cut.get(self.path, len(body))])
-            if self.path in state.cut:
-                state.cut[self.path] = 0
-
-    return Handler
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-    for name, data in (FILES | OTHERS).items():
-        state.put(name, data)
-    for sums, files in ((SUMS, FILES), ("sha256sum-amd64.txt", OTHERS)):
-        state.put(sums, "".join(f"{sha256(data)}  {name}\n" for name, data in files.items()).encode())
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), make_handler(state)) as daemon:
-        state.url = f"http://127.0.0.1:{daemon.server_port}"
-        thread = threading.Thread(target=daemon.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield state
-        daemon.shutdown()
-        thread.join()
+def server(server: Any) -> Any:
+    """The server of conftest.py with both architectures of a release."""
+    files = FILES | OTHERS
+    for sums, listed in ((SUMS, FILES), ("sha256sum-amd64.txt", OTHERS)):
+        files[sums] = "".join(f"{sha256(data)}  {name}\n" for name, data in listed.items()).encode()
+    server.files = {PATH + name: data for name, data in files.items()}
+    return server
 
 
 @pytest.fixture
@@ -182,7 +132,7 @@ def test_a_list_of_checksums_that_differs_from_the_pin_stops_before_any_download
     server: Server, recipes: Path, cache: Cache
 ) -> None:
     write_digests(recipes)
-    server.put(SUMS, f"{'0' * 64}  {BINARY}\n".encode())
+    server.files[PATH + SUMS] = f"{'0' * 64}  {BINARY}\n".encode()
     with pytest.raises(ToolError) as caught:
         run(make_stage(recipes), cache)
     assert caught.value.message == (
@@ -194,7 +144,7 @@ def test_a_list_of_checksums_that_differs_from_the_pin_stops_before_any_download
 
 def test_wrong_bytes_are_removed_and_nothing_is_published(server: Server, recipes: Path, cache: Cache) -> None:
     write_digests(recipes)
-    server.put(BINARY, FILES[BINARY][:-1] + b"!")
+    server.files[PATH + BINARY] = FILES[BINARY][:-1] + b"!"
     with pytest.raises(ToolError, match="wrong checksum: expected sha256") as caught:
         run(make_stage(recipes), cache)
     assert caught.value.hint == "the file was removed; run the same command again"
@@ -202,17 +152,17 @@ def test_wrong_bytes_are_removed_and_nothing_is_published(server: Server, recipe
     assert not cache.have_file(digest)
     assert not (cache.root / "parts" / f"{digest}.part").exists()
     assert not cache.have_stage("kubernetes", "key")
-    server.put(BINARY, FILES[BINARY])
+    server.files[PATH + BINARY] = FILES[BINARY]
     assert (run(make_stage(recipes), cache) / "kubernetes.tar").is_file()
 
 
 def test_a_download_that_was_cut_off_goes_on_where_it_stopped(server: Server, recipes: Path, cache: Cache) -> None:
     write_digests(recipes)
-    server.cut[PATH + BINARY] = 200_000
+    server.breaks[PATH + BINARY] = 200_000
     with pytest.raises(ToolError, match="HTTP 404"):
         run(make_stage(recipes), cache)
     assert not cache.have_stage("kubernetes", "key")
-    server.cut.clear()
+    server.breaks.clear()
     server.asked.clear()
     assert (run(make_stage(recipes), cache) / "kubernetes.tar").is_file()
     (start,) = [int(wanted[6:-1]) for path, wanted in server.asked if path == PATH + BINARY]
@@ -367,7 +317,7 @@ def test_pin_refuses_what_is_no_release(server: Server, recipes: Path, capsys: p
         assert pin_with(recipes, server, "--yes", version=version) == 2
         assert "not a release of k3s" in capsys.readouterr().err
     assert server.asked == []
-    server.put(SUMS, b"<html>not  found</html>\n")
+    server.files[PATH + SUMS] = b"<html>not  found</html>\n"
     assert pin_with(recipes, server, "--yes") == 3
     assert f"{SUMS}: no checksum of {BINARY}, {IMAGES}" in capsys.readouterr().err
 
