@@ -52,6 +52,14 @@ mount_data() {
 	mount -t ext4 -o noatime "/dev/$data" /sysroot/data
 }
 
+# reread_data: mount it again if it may have been cut off while it grew. The kernel reads the size of
+# a file system before it replays the journal: it would go on with the old number of block groups, and
+# growing from there ends in a kernel bug.
+reread_data() {
+	[ -e /sysroot/data/.growing ] || return 0
+	umount /sysroot/data && mount_data
+}
+
 # note_growth: leave a note for cumulet-grow.service if the data partition does not reach the end of
 # its disk, or if growing was cut short.
 note_growth() {
@@ -105,7 +113,7 @@ if [ -n "$tmpfs" ]; then
 	data=
 elif [ -z "$data" ]; then
 	say "no data partition on /dev/$disk: writable data is in memory, NOTHING IS KEPT" >&2
-elif mount_data; then
+elif mount_data && reread_data; then
 	note_growth
 else
 	say "/dev/$data is broken: writable data is in memory, NOTHING IS KEPT" >&2

@@ -44,6 +44,7 @@ var programs = map[string]func() int{
 		return 0
 	},
 	"node-ready": ready,
+	"flanneld":   flannel,
 	"kubelet":    func() int { return serve(kubelet.NewKubeletCommand(context.Background())) },
 }
 
