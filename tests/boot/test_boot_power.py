@@ -20,7 +20,10 @@ pytestmark = [pytest.mark.boot, pytest.mark.timeout(1800)]
 MOUNTED = re.compile("cumulet: root mounted")
 GROWING = re.compile("EXT4-fs .*: resizing filesystem from")
 SECONDS = 600.0
-FACTS = "cat /etc/machine-id; cat /sys/class/block/vda4/size; df -k --output=size /data | tail -1; cat /proc/sys/kernel/tainted"
+FACTS = (
+    "cat /etc/machine-id; cat /sys/class/block/vda4/size; df -k --output=size /data | tail -1; "
+    "cat /proc/sys/kernel/tainted"
+)
 
 
 @pytest.fixture

@@ -125,6 +125,15 @@ def spawn(
     return _start(words, cwd, env, log if log is not None else subprocess.DEVNULL, subprocess.DEVNULL)
 
 
+def attach(argv: Sequence[str | Path]) -> int:
+    """Run a program on the user's own terminal and give back its exit code. Raises ToolError if it is missing."""
+    words = [str(word) for word in argv]
+    program = find(words[0])
+    if program is None:
+        raise ToolError(f"{words[0]}: no such program on this computer", hint="cumulet doctor")
+    return subprocess.run([program, *words[1:]], env=make_environment(), check=False).returncode
+
+
 def stop(process: subprocess.Popen[str], grace: float = 5.0) -> int:
     """End a program and its process group: SIGTERM, then SIGKILL after `grace` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):

@@ -14,7 +14,8 @@ FIRST: Final = "cumulet-kubernetes.service"
 ADDONS_DONE: Final = f"{CONFIG}/addons-done"
 PROXY_CONFIG: Final = "/etc/kubernetes/kube-proxy.conf"
 KUBE_PROGRAMS: Final = (
-    "flanneld", "kubeadm", "kubectl", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler",
+    "flanneld", "kubeadm", "kubectl", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-proxy",
+    "kube-scheduler",
 )  # fmt: skip
 LINKS: Final[Mapping[str, str]] = {
     **{f"/usr/bin/{name}": "kube" for name in KUBE_PROGRAMS},
