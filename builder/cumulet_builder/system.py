@@ -21,6 +21,7 @@ MASKED = (
     "fstrim.timer",
     "getty-static.service",
     "getty@tty1.service",
+    "haproxy.service",
     "kmod-static-nodes.service",
     "ldconfig.service",
     "proc-sys-fs-binfmt_misc.automount",
@@ -102,6 +103,8 @@ def _add_identity(tree: Tree, recipe: Recipe, build: str) -> None:
         "/usr/lib/os-release",
         render("system/os-release.j2", image=recipe.image, suite=recipe.suite, version=recipe.version, build=build),
     )
+    # systemd-user-sessions is masked, so nobody would take the "booting up" note away again.
+    tree.link("/etc/tmpfiles.d/systemd-nologin.conf", "/dev/null")
     # Empty, not missing: systemd then makes an id without calling it a first boot and enabling every unit.
     tree.file("/etc/machine-id", "", 0o444)
     tree.file("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")

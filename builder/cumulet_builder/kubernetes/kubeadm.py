@@ -42,7 +42,7 @@ from cumulet_builder.tree import Tree, merge
 
 CODE = "1"
 REQUIREMENTS: Requirements = KUBEADM
-PACKAGES: tuple[str, ...] = ("containernetworking-plugins", "iproute2", "kmod", "mount", "nftables", "runc")
+PACKAGES: tuple[str, ...] = ("containernetworking-plugins", "haproxy", "iproute2", "kmod", "mount", "nftables", "runc")
 # Mount points: their content is on the data partition.
 STATE_FOLDERS = ("/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd")
 

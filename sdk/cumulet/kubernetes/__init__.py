@@ -5,6 +5,6 @@ functions give, and site bring-up sends the same to nodes.
 """
 
 from cumulet.kubernetes.distribution import DISTRIBUTIONS, Distribution
-from cumulet.kubernetes.model import ROLES, Cluster, Join, Node, Role, Setup, Text
+from cumulet.kubernetes.model import ROLES, Addon, Cluster, Join, Node, Role, Setup, Text
 
-__all__ = ["DISTRIBUTIONS", "ROLES", "Cluster", "Distribution", "Join", "Node", "Role", "Setup", "Text"]
+__all__ = ["DISTRIBUTIONS", "ROLES", "Addon", "Cluster", "Distribution", "Join", "Node", "Role", "Setup", "Text"]

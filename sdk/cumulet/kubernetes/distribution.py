@@ -19,8 +19,5 @@ class Distribution(Protocol):
     def make_node_setup(self, cluster: Cluster, node: Node, members: Sequence[Node], join: Join | None) -> Setup:
         """What one node has on top. `members` are the nodes with etcd; `join` is None for the first of them."""
 
-    def make_join_commands(self, cluster: Cluster, node: Node, join: Join) -> tuple[tuple[str, ...], ...]:
-        """The commands that let a prepared node join, as words, in order."""
-
 
 DISTRIBUTIONS: Mapping[str, Distribution] = {"k3s": k3s_module, "kubeadm": kubeadm_module}

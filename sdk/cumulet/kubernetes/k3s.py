@@ -68,11 +68,6 @@ def make_node_setup(cluster: Cluster, node: Node, members: Sequence[Node], join:
     )
 
 
-def make_join_commands(cluster: Cluster, node: Node, join: Join) -> tuple[tuple[str, ...], ...]:
-    """Joining is starting: the settings name the server and the token."""
-    return (("systemctl", "start", "--no-block", make_unit_name(node)),)
-
-
 def make_unit_name(node: Node) -> str:
     """`k3s.service` for servers, `k3s-agent.service` for workers."""
     return "k3s.service" if node.role in SERVER_ROLES else "k3s-agent.service"

@@ -12,7 +12,18 @@ from typing import Final
 from cumulet.kubernetes import kubeadm_documents as documents
 from cumulet.kubernetes import kubeadm_services as services
 from cumulet.kubernetes.addons import make_addons
-from cumulet.kubernetes.layout import CONFIG, FILL, MADE, NETWORK, NODE_ENV, OWN_ADDRESS, PREPARE, SETUP, SHARE
+from cumulet.kubernetes.layout import (
+    CONFIG,
+    DISCOVERY,
+    FILL,
+    MADE,
+    NETWORK,
+    NODE_ENV,
+    OWN_ADDRESS,
+    PREPARE,
+    SETUP,
+    SHARE,
+)
 from cumulet.kubernetes.model import Cluster, Join, Node, Setup, Text
 from cumulet.kubernetes.render import render
 
@@ -34,7 +45,7 @@ def make_image_setup(cluster: Cluster) -> Setup:
     units = services.make_units()
     files = {f"/usr/lib/systemd/system/{name}": text for name, text in units.items()}
     files |= {
-        "/etc/containerd/config.toml": documents.make_containerd_config(),
+        "/etc/containerd/config.toml": documents.make_containerd_config(BLANK),
         "/etc/crictl.yaml": Text("runtime-endpoint: unix:///run/containerd/containerd.sock\n"),
         "/usr/lib/modules-load.d/cumulet-kubernetes.conf": Text("\n".join(MODULES) + "\n"),
         "/usr/lib/sysctl.d/90-cumulet-kubernetes.conf": Text(
@@ -53,41 +64,38 @@ def make_image_setup(cluster: Cluster) -> Setup:
 def make_node_setup(cluster: Cluster, node: Node, members: Sequence[Node], join: Join | None) -> Setup:
     """What one node has on top of its image.
 
-    `members` are the nodes that keep etcd, this one included if it does. With
-    `join` the node's kubeadm document joins it; without, it starts a cluster.
+    `members` are the nodes that keep etcd, this one included if it does; more than
+    one means that the others run already. `join` lets a worker in; nodes with etcd
+    need none.
     """
-    runs_api = node.role in ("single", "master")
     files = {
         f"{CONFIG}/kubelet.env": documents.make_kubelet_environment(node),
-        f"{CONFIG}/kubelet.yaml": documents.make_kubelet_config(cluster, runs_api=runs_api),
+        f"{CONFIG}/kubelet.yaml": documents.make_kubelet_config(cluster, node),
         f"{CONFIG}/kube-proxy.yaml": documents.make_proxy_config(cluster, node),
         f"{CONFIG}/masquerade.nft": Text(render("masquerade.nft.j2", pods=cluster.pod_cidr)),
         f"{CONFIG}/network.env": documents.make_network_environment(
             node, loopback="@LOOPBACK@" if node == BLANK else "no"
         ),
     }
-    if join is None:
+    if node.keeps_etcd:
         files[f"{CONFIG}/init.yaml"] = documents.make_init(cluster, node)
-    else:
-        files[f"{CONFIG}/join.yaml"] = documents.make_join(node, join)
+        files[f"{CONFIG}/etcd.env"] = documents.make_etcd_environment(node, members, started=len(members) > 1)
+    elif join is not None:
+        files[f"{CONFIG}/join.yaml"] = documents.make_join(cluster, node, join)
+        files[DISCOVERY] = documents.make_discovery(cluster, join)
     if node.role == "single":
         files["/etc/cni/net.d/10-cumulet.conflist"] = documents.make_network_config(cluster.first_pod_subnet)
     elif node.role != "none":
         files["/etc/cumulet/flannel.json"] = documents.make_flannel_config(cluster)
-    if node.role in ("single", "control", "master"):
-        files[f"{CONFIG}/etcd.env"] = documents.make_etcd_environment(node, members, started=join is not None)
-    if runs_api:
+        files[f"{CONFIG}/flannel.env"] = documents.make_flannel_environment(node)
+        # The addons of a site are its installer's business, not of the unit that serves a lone node.
+        files[services.ADDONS_DONE] = Text("")
+        files["/etc/containerd/config.toml"] = documents.make_containerd_config(node)
+    if cluster.balanced:
+        files[f"{CONFIG}/haproxy.cfg"] = documents.make_balancer_config(cluster)
+    if node.serves_api:
         files |= services.make_control_plane(cluster, node)
     return Setup(files)
-
-
-def make_join_commands(cluster: Cluster, node: Node, join: Join) -> tuple[tuple[str, ...], ...]:
-    """Join a prepared node, then start what its role runs. The token stays in join.yaml, out of the process list."""
-    return (
-        ("kubeadm", "join", "--config", f"{CONFIG}/join.yaml"),
-        ("touch", MADE),
-        ("systemctl", "start", "--no-block", "cumulet-kubernetes.target"),
-    )
 
 
 def _make_setup_script() -> str:

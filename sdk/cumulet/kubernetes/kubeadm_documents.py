@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from cumulet.kubernetes.layout import PAUSE, PKI, VERSIONS
+from cumulet.kubernetes.layout import DISCOVERY, PAUSE, PKI, VERSIONS
 from cumulet.kubernetes.model import Cluster, Join, Node, Text
 from cumulet.kubernetes.render import make_yaml, render
 
@@ -19,6 +20,7 @@ SKIPPED = (
 )  # fmt: skip
 # A phone may lie in a drawer for a year, or boot with a clock that is years off.
 VALID = "43800h0m0s"
+ROLE_LABELS = {"control": "node-role.kubernetes.io/etcd", "master": "node-role.kubernetes.io/control-plane"}
 UNUSED_PLUGINS = (
     "io.containerd.snapshotter.v1.blockfile",
     "io.containerd.snapshotter.v1.btrfs",
@@ -31,9 +33,9 @@ UNUSED_PLUGINS = (
 )
 
 
-def make_containerd_config() -> Text:
+def make_containerd_config(node: Node) -> Text:
     """containerd's config.toml, version 3."""
-    return Text(render("containerd.toml.j2", disabled=UNUSED_PLUGINS, pause=PAUSE))
+    return Text(render("containerd.toml.j2", disabled=UNUSED_PLUGINS, pause=PAUSE, node=node))
 
 
 def make_init(cluster: Cluster, node: Node) -> Text:
@@ -42,7 +44,7 @@ def make_init(cluster: Cluster, node: Node) -> Text:
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
         "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": 6443},
-        "nodeRegistration": _make_registration(node),
+        "nodeRegistration": _make_registration(cluster, node),
         "skipPhases": list(SKIPPED),
     }
     return Text(make_yaml(first, make_cluster_document(cluster)))
@@ -72,34 +74,42 @@ def make_cluster_document(cluster: Cluster) -> dict[str, Any]:
     return document
 
 
-def make_join(node: Node, join: Join) -> Text:
-    """What kubeadm needs to join this node."""
+def make_join(cluster: Cluster, node: Node, join: Join) -> Text:
+    """What kubeadm needs to let this worker join. Servers do not join: they share the authority and start."""
     document: dict[str, Any] = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "JoinConfiguration",
-        "discovery": {
-            "bootstrapToken": {
-                "apiServerEndpoint": join.endpoint,
-                "token": join.token,
-                "caCertHashes": [join.ca_hash],
-            }
-        },
-        "nodeRegistration": _make_registration(node),
+        # A file names the authority itself, so nothing has to be asked of somebody not yet trusted.
+        "discovery": {"file": {"kubeConfigPath": DISCOVERY}, "tlsBootstrapToken": join.token},
+        "nodeRegistration": _make_registration(cluster, node),
+        "skipPhases": ["preflight"],
     }
-    if node.role == "master":
-        document["controlPlane"] = {
-            "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": 6443},
-            "certificateKey": join.certificate_key,
-        }
-        document["skipPhases"] = ["preflight", "control-plane-join/etcd", "control-plane-prepare/control-plane"]
-    else:
-        document["skipPhases"] = ["preflight"]
     document["timeouts"] = {"tlsBootstrap": "10m0s", "kubeletHealthCheck": "10m0s", "discovery": "10m0s"}
     return Text(make_yaml(document), 0o600)
 
 
-def make_kubelet_config(cluster: Cluster, *, runs_api: bool) -> Text:
-    """The kubelet's settings: little memory, slow storage, cgroup v2."""
+def make_discovery(cluster: Cluster, join: Join) -> Text:
+    """The kubeconfig that says where the API servers are and who they must be; it opens nothing by itself."""
+    authority = base64.b64encode(join.authority.encode()).decode()
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": cluster.name,
+                "cluster": {"server": f"https://{join.endpoint}", "certificate-authority-data": authority},
+            }
+        ],
+        # kubeadm wants a user to be named, and puts the token in itself.
+        "users": [{"name": "join", "user": {}}],
+        "contexts": [{"name": "join", "context": {"cluster": cluster.name, "user": "join"}}],
+        "current-context": "join",
+    }
+    return Text(make_yaml(document))
+
+
+def make_kubelet_config(cluster: Cluster, node: Node) -> Text:
+    """The kubelet's settings: little memory, slow storage."""
     document: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -109,7 +119,7 @@ def make_kubelet_config(cluster: Cluster, *, runs_api: bool) -> Text:
             "x509": {"clientCAFile": f"{PKI}/ca.crt"},
         },
         "authorization": {"mode": "Webhook"},
-        "cgroupDriver": "systemd",
+        "cgroupDriver": "systemd" if node.cgroup == 2 else "cgroupfs",
         "clusterDNS": [cluster.dns_address],
         "clusterDomain": cluster.domain,
         "containerRuntimeEndpoint": SOCKET,
@@ -130,7 +140,13 @@ def make_kubelet_config(cluster: Cluster, *, runs_api: bool) -> Text:
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "enableProfilingHandler": False,
     }
-    if runs_api:
+    if taints := make_taints(cluster, node):
+        document["registerWithTaints"] = taints
+    if node.cgroup == 1:
+        document["failCgroupV1"] = False
+    if node.restricted:
+        document["oomScoreAdj"] = 0
+    if node.keeps_etcd:
         # Signed by the cluster's own authority and good for this name and
         # address; a key of its own would cost seconds and a request to approve.
         document["tlsCertFile"] = f"{PKI}/apiserver.crt"
@@ -211,14 +227,29 @@ def make_network_config(subnet: str) -> Text:
     return Text(json.dumps(document, indent=2) + "\n")
 
 
+def make_flannel_environment(node: Node) -> Text:
+    """What flanneld takes from its surroundings."""
+    return Text(f"NODE_NAME={node.name}\nARGS=--address={node.address}\n")
+
+
+def make_balancer_config(cluster: Cluster) -> Text:
+    """haproxy's settings: this node's own way to whichever API servers answer."""
+    return Text(render("haproxy.cfg.j2", endpoint=cluster.endpoint, servers=cluster.balanced))
+
+
 def make_flannel_config(cluster: Cluster) -> Text:
     """What flanneld reads: routes to neighbours on the same link."""
     document = {"Network": cluster.pod_cidr, "EnableIPv4": True, "Backend": {"Type": "host-gw"}}
     return Text(json.dumps(document, indent=2) + "\n")
 
 
-def _make_registration(node: Node) -> dict[str, Any]:
-    taints: list[dict[str, str]] = []
-    if node.role == "control":
-        taints = [{"key": "node-role.kubernetes.io/etcd", "value": "true", "effect": "NoSchedule"}]
+def make_taints(cluster: Cluster, node: Node) -> list[dict[str, str]]:
+    """What keeps work away from a node that is not for it."""
+    if cluster.masters_work or node.role not in ROLE_LABELS:
+        return []
+    return [{"key": ROLE_LABELS[node.role], "effect": "NoSchedule"}]
+
+
+def _make_registration(cluster: Cluster, node: Node) -> dict[str, Any]:
+    taints = make_taints(cluster, node)
     return {"name": node.name, "criSocket": SOCKET, "imagePullPolicy": "Never", "taints": taints}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from cumulet.kubernetes.kubeadm_documents import VALID
 from cumulet.kubernetes.layout import ADMIN, CONFIG, IMAGES, MADE, NETWORK, PKI, PREPARE, SETUP, SHARE
 from cumulet.kubernetes.model import Cluster, Node, Text
 from cumulet.kubernetes.units import Service, make_service, make_target
@@ -13,6 +14,7 @@ TARGET: Final = "cumulet-kubernetes.target"
 FIRST: Final = "cumulet-kubernetes.service"
 ADDONS_DONE: Final = f"{CONFIG}/addons-done"
 PROXY_CONFIG: Final = "/etc/kubernetes/kube-proxy.conf"
+FLANNEL_CONFIG: Final = "/etc/kubernetes/flannel.conf"
 KUBE_PROGRAMS: Final = (
     "flanneld", "kubeadm", "kubectl", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-proxy",
     "kube-scheduler",
@@ -28,7 +30,7 @@ ENABLED: Final = (
     "containerd.service", "cumulet-kubernetes.service", "cumulet-kubernetes.target", "etcd.service",
     "kube-apiserver.service", "kube-controller-manager.service", "kube-scheduler.service", "kubelet.service",
     "kube-proxy.service", "cumulet-ready.service", "cumulet-addons.service", "cumulet-network.service",
-    "cumulet-ready.target",
+    "cumulet-ready.target", "cumulet-balancer.service", "cumulet-flannel.service",
 )  # fmt: skip
 
 
@@ -44,6 +46,8 @@ def make_units() -> dict[str, Text]:
         "kube-scheduler.service": _run("kube-scheduler", after=("kube-apiserver.service",)),
         "kubelet.service": _KUBELET,
         "kube-proxy.service": _PROXY,
+        "cumulet-balancer.service": _BALANCER,
+        "cumulet-flannel.service": _FLANNEL,
         "cumulet-ready.service": _READY,
         "cumulet-addons.service": _ADDONS,
     }
@@ -147,6 +151,25 @@ _KUBELET = Service(
     weight=200,
     extra=("KillMode=process",),
 )
+_BALANCER = Service(
+    "This node's own way to the API servers",
+    (f"/usr/sbin/haproxy -Ws -f {CONFIG}/haproxy.cfg -p /run/cumulet/balancer.pid",),
+    before_start=("/bin/mkdir -p /run/cumulet",),
+    after=("cumulet-network.service",),
+    when=(f"PathExists={CONFIG}/haproxy.cfg",),
+    wanted_by=TARGET,
+    weight=200,
+    extra=("ExecReload=/bin/kill -USR2 $MAINPID", "KillMode=mixed"),
+)
+_FLANNEL = Service(
+    "Routes to the pods of other nodes",
+    ("/usr/bin/flanneld $ARGS",),
+    environment_file=f"{CONFIG}/flannel.env",
+    after=(FIRST, "cumulet-network.service", "cumulet-balancer.service"),
+    when=(f"PathExists={FLANNEL_CONFIG}", f"PathExists={CONFIG}/flannel.env"),
+    wanted_by=TARGET,
+    weight=50,
+)
 _PROXY = Service(
     "kube-proxy",
     (f"/usr/bin/kube-proxy --config={CONFIG}/kube-proxy.yaml",),
@@ -244,6 +267,8 @@ def _make_controller_arguments(cluster: Cluster, node: Node) -> dict[str, str]:
         "cluster-name": cluster.name,
         "cluster-signing-cert-file": f"{PKI}/ca.crt",
         "cluster-signing-key-file": f"{PKI}/ca.key",
+        # As long as what kubeadm signs: a node that was switched off for a year must still be let in.
+        "cluster-signing-duration": VALID,
         "root-ca-file": f"{PKI}/ca.crt",
         "service-account-private-key-file": f"{PKI}/sa.key",
         "use-service-account-credentials": "true",

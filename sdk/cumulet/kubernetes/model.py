@@ -22,7 +22,11 @@ class Cluster:
     service_cidr: str = "10.43.0.0/16"
     addons: tuple[Addon, ...] = ("coredns", "metrics-server")
     endpoint: str = ""
-    """host:port of a stable address in front of the API servers; empty: the first one's own."""
+    """host:port where every node finds an API server; empty: the first one's own."""
+    balanced: tuple[str, ...] = ()
+    """Addresses of the API servers behind `endpoint`, which a balancer on every node leads to."""
+    masters_work: bool = True
+    """Whether control and masters take work like any worker."""
 
     @property
     def dns_address(self) -> str:
@@ -43,6 +47,20 @@ class Node:
     name: str
     role: Role
     address: str
+    cgroup: Literal[1, 2] = 2
+    """Version of the control groups; a device has 2, an old kernel or a container on one may have 1."""
+    restricted: bool = False
+    """Whether the kernel refuses to protect programs from its memory killer, as in a container."""
+
+    @property
+    def keeps_etcd(self) -> bool:
+        """Whether the node has a member of etcd, and with it the cluster's authority."""
+        return self.role in ("single", "control", "master")
+
+    @property
+    def serves_api(self) -> bool:
+        """Whether an API server runs here."""
+        return self.role in ("single", "master")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +82,14 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """What a node shows to be let in: where, with which token, and whom to trust there."""
+    """What a node shows to be let in: where, and with which token.
+
+    `authority` is the certificate of whom to trust there, as PEM; k3s has its digest in the token.
+    """
 
     endpoint: str
     token: str
-    ca_hash: str
-    certificate_key: str = ""
+    authority: str = ""
 
     def __repr__(self) -> str:
         return f"Join(endpoint={self.endpoint!r}, token='***')"

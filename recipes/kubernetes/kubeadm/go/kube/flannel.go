@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/flannel-io/flannel/pkg/backend"
@@ -70,7 +71,18 @@ func startFlannel(
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return chosen.RegisterNetwork(ctx, workers, config)
+	// A new node has no range of addresses until the controller manager has given it one.
+	for {
+		network, err := chosen.RegisterNetwork(ctx, workers, config)
+		if err == nil || ctx.Err() != nil {
+			return network, err
+		}
+		fmt.Fprintf(os.Stderr, "flanneld: %s; trying again\n", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
 }
 
 // writeList replaces the plugin list in one step; an unchanged one stays as it is,

@@ -1,0 +1,160 @@
+"""Carries a plan out: phases in order, hosts side by side where the plan allows, a note before and after each step.
+
+Every step may be done twice. Whatever ends this process, the next run reads the facts
+again and goes on with what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+from cumulet.core.errors import CumuletError, TargetError
+from cumulet.site.actions import Action, Content, Fetch, Late, Phase, Plan, Put, Ready, Run, Send, Step, Wait
+from cumulet.site.keeper import FOLDER, Keeper
+from cumulet.site.readiness import wait_ready
+from cumulet.site.ssh import Host, failure
+
+WAIT_EVERY = 0.5
+State = Literal["start", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a step. `seconds` is how long it took; `text` is an error's."""
+
+    state: State
+    step: Step
+    phase: str
+    seconds: float = 0.0
+    text: str = ""
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass
+class Crew:
+    """Who does the work: the hosts, the keeper of lock and journal, who is told, and the vault of this run."""
+
+    hosts: Mapping[str, Host]
+    keeper: Keeper
+    listen: Listener
+    vault: dict[str, str] = field(default_factory=dict)
+    record: list[dict[str, object]] = field(default_factory=list)
+
+
+async def carry_out(plan: Plan, crew: Crew) -> None:
+    """Carry a plan out. Raises TargetError that names every host that failed; nothing after that phase is begun."""
+    for phase in plan:
+        if phase.at_once == 1:
+            for step in phase.steps:
+                await _do(step, phase, crew)
+            continue
+        await _side_by_side(phase, crew)
+
+
+async def _side_by_side(phase: Phase, crew: Crew) -> None:
+    limit = asyncio.Semaphore(phase.at_once)
+    queues: dict[str, list[Step]] = {}
+    for step in phase.steps:
+        queues.setdefault(step.host, []).append(step)
+
+    async def work(steps: Sequence[Step]) -> None:
+        async with limit:
+            for step in steps:
+                await _do(step, phase, crew)
+
+    # One host's failure does not stop the others half-way: they end what they have begun.
+    results = await asyncio.gather(*(work(steps) for steps in queues.values()), return_exceptions=True)
+    errors = [each for each in results if isinstance(each, BaseException)]
+    for each in errors:
+        if not isinstance(each, CumuletError):
+            raise each
+    raise_all([each for each in errors if isinstance(each, CumuletError)])
+
+
+def raise_all(errors: Sequence[CumuletError]) -> None:
+    """Raise what went wrong, as one error; nothing if nothing did."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = [each.message + (f"\n  {each.hint}" if each.hint else "") for each in errors]
+        raise TargetError(f"{len(errors)} devices failed\n" + "\n".join(lines), hint="run the same command again")
+
+
+async def _do(step: Step, phase: Phase, crew: Crew) -> None:
+    begin = time.monotonic()
+    crew.listen(Event("start", step, phase.name))
+    host = crew.hosts[step.host]
+    await crew.keeper.note(step=step.id, state="start")
+    await _note_on_host(host, step, "start")
+    try:
+        for action in step.actions:
+            await _act(action, host, crew.vault)
+    except CumuletError as error:
+        seconds = time.monotonic() - begin
+        _record(crew, step, phase, seconds, "failed")
+        crew.listen(Event("failed", step, phase.name, seconds, error.message))
+        raise
+    seconds = time.monotonic() - begin
+    await _note_on_host(host, step, "done")
+    await crew.keeper.note(step=step.id, state="done", seconds=round(seconds, 3))
+    _record(crew, step, phase, seconds, "done")
+    crew.listen(Event("done", step, phase.name, seconds))
+
+
+def _record(crew: Crew, step: Step, phase: Phase, seconds: float, state: State) -> None:
+    entry = {"phase": phase.name, "step": step.name, "host": step.host, "seconds": round(seconds, 3), "state": state}
+    crew.record.append(entry)
+
+
+async def _note_on_host(host: Host, step: Step, state: State) -> None:
+    """The device's own journal, and a mark of what is under way there."""
+    mark = f'printf %s "$1" >{FOLDER}/installing' if state == "start" else f"rm -f {FOLDER}/installing"
+    script = f'mkdir -p {FOLDER} && echo "$(date -u +%FT%TZ) $1 $2" >>{FOLDER}/journal && {mark}'
+    await host.run(["sh", "-c", script, "journal", step.name, state])
+
+
+async def _act(action: Action, host: Host, vault: dict[str, str]) -> None:
+    match action:
+        case Run():
+            result = await host.run(action.argv, input=_fill(action.input, vault), seconds=action.seconds)
+            if action.into:
+                vault[action.into] = result.out.strip()
+        case Put():
+            content = _fill(action.content, vault)
+            await host.put(action.path, (content or "").encode(), action.mode)
+        case Fetch():
+            vault[action.into] = await host.read(action.path)
+        case Wait():
+            await _wait(action, host, vault)
+        case Send():
+            from cumulet.site.transfer import send_file  # noqa: PLC0415 - only few plans send files
+
+            await send_file(action, host)
+        case Ready():
+            await wait_ready(action, host)
+        case _:
+            assert_never(action)
+
+
+async def _wait(action: Wait, host: Host, vault: dict[str, str]) -> None:
+    until = time.monotonic() + action.seconds
+    while True:
+        result = await host.run(action.argv, input=_fill(action.input, vault), seconds=60, check=False)
+        if result.code == 0:
+            return
+        if time.monotonic() > until:
+            error = failure(host.name, action.argv, result)
+            raise TargetError(
+                f"{host.name}: not within {action.seconds:.0f} s: {action.what}\n{error.message}", hint=error.hint
+            )
+        await asyncio.sleep(WAIT_EVERY)
+
+
+def _fill(content: Content | None, vault: Mapping[str, str]) -> str | None:
+    return content.make(vault) if isinstance(content, Late) else content

@@ -1,0 +1,86 @@
+"""From a site and facts about it to the phases that bring it up. Pure, and the list that a reader looks for.
+
+preflight -> packages -> distribute -> system -> containers -> Kubernetes -> masters one
+at a time -> workers side by side -> scripts -> AI runtime images and models -> register
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Protocol
+
+from cumulet.kubernetes import Text
+from cumulet.site import k3s, kubeadm
+from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step
+from cumulet.site.facts import SiteFacts
+from cumulet.site.model import SiteDocument, SiteNode
+from cumulet.site.parts import is_changed
+
+SITE_FILE = "/etc/cumulet/site.json"
+HOSTS_FILE = "/etc/hosts"
+
+
+class Distribution(Protocol):
+    """How one distribution is brought up. Pure."""
+
+    def make_phases(self, site: SiteDocument, facts: SiteFacts) -> list[Phase]:
+        """From the first server to the last worker."""
+
+    def list_paths(self, site: SiteDocument, node: SiteNode) -> list[str]:
+        """Files of a device that the plan wants the digests of."""
+
+
+DISTRIBUTIONS: Mapping[str, ModuleType] = {"kubeadm": kubeadm, "k3s": k3s}
+
+
+def make_plan(site: SiteDocument, facts: SiteFacts) -> Plan:
+    """Everything that is to be done, in order. Empty if the site is as its document says."""
+    distribution = DISTRIBUTIONS[site.distribution]
+    system = [step for node in site.nodes for step in _make_system(site, node, facts)]
+    phases = [
+        Phase("system", "names and identity", tuple(system), site.at_once),
+        *distribution.make_phases(site, facts),
+    ]
+    return tuple(phase for phase in phases if phase.steps)
+
+
+def list_paths(site: SiteDocument) -> dict[str, list[str]]:
+    """Node name -> the files whose digests a plan looks at."""
+    distribution = DISTRIBUTIONS[site.distribution]
+    return {node.name: [SITE_FILE, HOSTS_FILE, *distribution.list_paths(site, node)] for node in site.nodes}
+
+
+def make_system_files(site: SiteDocument, node: SiteNode) -> dict[str, Text]:
+    """What a device knows of its site."""
+    identity = {
+        "version": 1,
+        "site": site.site,
+        "node": node.name,
+        "role": node.role,
+        "distribution": site.distribution,
+    }
+    names = "".join(f"{each.address} {each.name}\n" for each in site.nodes)
+    return {
+        SITE_FILE: Text(json.dumps(identity, indent=1) + "\n"),
+        HOSTS_FILE: Text(f"127.0.0.1 localhost\n::1 localhost\n{names}"),
+    }
+
+
+def _make_system(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
+    host = facts.hosts[node.name]
+    changed = {path: text for path, text in make_system_files(site, node).items() if is_changed(path, text, host)}
+    if not changed:
+        return []
+    actions: list[Action] = [Put(path, text.content, text.mode) for path, text in changed.items()]
+    why = f"changed: {', '.join(sorted(changed))}"
+    return [
+        Step(
+            "system.identity",
+            node.name,
+            "which site it belongs to, names of the others",
+            why,
+            (*actions, Run(("sync", "-f", "/etc"))),
+        )
+    ]

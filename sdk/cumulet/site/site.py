@@ -1,0 +1,170 @@
+"""A site as a value with operations: what `cumulet site` does, as calls with typed results and typed errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cumulet.core.errors import CumuletError, TargetError
+from cumulet.core.files import write_text
+from cumulet.site.act import Crew, Event, carry_out, raise_all
+from cumulet.site.actions import Plan
+from cumulet.site.check import find_problems
+from cumulet.site.facts import SiteFacts, parse_members, parse_nodes, read_hosts
+from cumulet.site.keeper import Keeper, hold
+from cumulet.site.model import SiteDocument, SiteNode, load_site, parse_seconds
+from cumulet.site.parts import read_script
+from cumulet.site.plan import list_paths, make_plan
+from cumulet.site.ssh import Host, connect
+from cumulet.site.tokens import make_token
+
+Listener = Callable[[Event], None]
+ROUNDS = 3
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run has done: the steps with their seconds, and how long all of it took."""
+
+    changed: bool
+    seconds: float
+    steps: tuple[Mapping[str, Any], ...] = ()
+
+
+def ignore(event: Event) -> None:
+    """The listener of somebody who does not want to be told."""
+
+
+class Site:
+    """The devices of a site.yaml.
+
+    Every operation is there twice: `up()` for ordinary code, `up_async()` for code
+    that runs in an event loop already.
+    """
+
+    def __init__(self, document: SiteDocument, folder: Path) -> None:
+        self.document = document
+        self.folder = folder
+        """Where paths in the document start."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Site:
+        """The site in a file. Raises UsageError with every problem of the document."""
+        file = Path(path)
+        return cls(load_site(file), file.absolute().parent)
+
+    def up(self, listen: Listener = ignore) -> Outcome:
+        """Bring the site to what its document says; does nothing if it is there. Raises TargetError."""
+        return _run(self.up_async(listen))
+
+    def plan(self) -> Plan:
+        """What `up` would do now. Changes nothing. Raises TargetError for what keeps the site from coming up."""
+        return _run(self.plan_async())
+
+    async def plan_async(self) -> Plan:
+        """See `plan`."""
+        async with self.connected() as hosts:
+            return make_plan(self.document, await self.look(hosts))
+
+    async def up_async(self, listen: Listener = ignore) -> Outcome:
+        """See `up`."""
+        begin = time.monotonic()
+        record: list[Mapping[str, Any]] = []
+        async with self.connected() as hosts, hold(hosts[self.document.control.name]) as keeper:
+            for _ in range(ROUNDS):
+                # Looked at once more after the last step: done is what the facts say, not what was tried.
+                plan = make_plan(self.document, await self.look(hosts))
+                if not plan:
+                    return Outcome(bool(record), time.monotonic() - begin, tuple(record))
+                crew = self.make_crew(hosts, keeper, listen)
+                try:
+                    await carry_out(plan, crew)
+                finally:
+                    record += crew.record
+                    self.save_record(record, time.monotonic() - begin)
+        steps = ", ".join(step.id for phase in plan for step in phase.steps)
+        raise TargetError(f"the site does not stay as it was made: {steps}", hint="cumulet site status")
+
+    def make_crew(self, hosts: Mapping[str, Host], keeper: Keeper, listen: Listener) -> Crew:
+        """Who carries a plan out, with a new token in its vault."""
+        life = str(parse_seconds(self.document.token_life))
+        return Crew(hosts, keeper, listen, {"token": make_token(), "token-life": life})
+
+    @contextlib.asynccontextmanager
+    async def connected(self, nodes: Sequence[SiteNode] | None = None) -> AsyncIterator[dict[str, Host]]:
+        """Log in to every device, or to `nodes`. Raises one TargetError for all that cannot be reached."""
+        wanted = self.document.nodes if nodes is None else nodes
+        async with connect(self.document, wanted, self.folder) as found:
+            raise_all([each for each in found.values() if isinstance(each, CumuletError)])
+            yield {name: each for name, each in found.items() if isinstance(each, Host)}
+
+    async def look(self, hosts: Mapping[str, Host], *, check: bool = True) -> SiteFacts:
+        """Facts about devices and cluster. With `check`, raises TargetError for what keeps the site from coming up."""
+        facts = SiteFacts(await read_hosts(list(hosts.values()), list_paths(self.document)))
+        if check:
+            raise_all(find_problems(self.document, facts))
+        return await self.look_at_cluster(hosts, facts)
+
+    async def look_at_cluster(self, hosts: Mapping[str, Host], facts: SiteFacts) -> SiteFacts:
+        """Facts with what the cluster's own programs say."""
+        if self.document.distribution == "kubeadm":
+            facts = await self._look_at_etcd(hosts, facts)
+        return await self._look_at_nodes(hosts, facts)
+
+    async def _look_at_etcd(self, hosts: Mapping[str, Host], facts: SiteFacts) -> SiteFacts:
+        for node in self.document.servers:
+            host = hosts.get(node.name)
+            if host is None or "etcd" not in facts.hosts[node.name].active:
+                continue
+            asked = await host.run(["sh", "-s", "--", "list"], input=read_script("etcd.sh"), seconds=30, check=False)
+            if asked.code == 0:
+                return replace(facts, members=parse_members(asked.out))
+        return facts
+
+    async def _look_at_nodes(self, hosts: Mapping[str, Host], facts: SiteFacts) -> SiteFacts:
+        kubeadm = self.document.distribution == "kubeadm"
+        kubectl = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf") if kubeadm else ("k3s", "kubectl")
+        unit = "kube-apiserver" if kubeadm else "k3s"
+        for node in self.document.masters:
+            host = hosts.get(node.name)
+            if host is None or unit not in facts.hosts[node.name].active:
+                continue
+            asked = await host.run((*kubectl, "get", "nodes", "-o", "json"), seconds=30, check=False)
+            if asked.code != 0:
+                continue
+            facts = replace(facts, nodes=parse_nodes(asked.out), api=True)
+            note = (
+                "get",
+                "configmap",
+                "cumulet-site",
+                "-n",
+                "kube-system",
+                "--ignore-not-found",
+                "-o",
+                "jsonpath={.data.addons}",
+            )
+            noted = await host.run((*kubectl, *note), seconds=30, check=False)
+            return replace(facts, addons=noted.out.strip())
+        return facts
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record of the last run is."""
+        return self.folder / f".{self.document.site}.record.json"
+
+    def save_record(self, steps: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        """Write the machine-readable record of a run: every step with its host and seconds."""
+        values = {"version": 1, "site": self.document.site, "seconds": round(seconds, 3), "steps": list(steps)}
+        write_text(self.record_path, json.dumps(values, indent=1) + "\n")
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in an event loop of its own."""
+    return asyncio.run(work)
