@@ -42,6 +42,7 @@ COMMANDS = {
     "vendor": Entry("cumulet_builder.commands.build:vendor", "Keep everything that a lock names in a local store."),
     "boot": Entry("cumulet_builder.commands.boot:command", "Start an image in QEMU."),
     "test": Entry("cumulet_builder.commands.test:command", "Boot an image in QEMU and check what its recipe promises."),
+    "site": Entry("cumulet_builder.commands.site:site", "Several devices as one cluster, from one file."),
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),

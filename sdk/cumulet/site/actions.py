@@ -73,6 +73,7 @@ class Send:
     path: str
     sha256: str
     size: int
+    mode: int = 0o644
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class NodeFacts:
     address: str = ""
     version: str = ""
     labels: frozenset[str] = frozenset()
+    taints: frozenset[str] = frozenset()
     unschedulable: bool = False
     voter: bool | None = None
     """What k3s says of its etcd member; None where it says nothing."""
@@ -173,6 +174,7 @@ def _parse_node(item: dict[str, Any]) -> NodeFacts:
         address=addresses[0] if addresses else "",
         version=status.get("nodeInfo", {}).get("kubeletVersion", ""),
         labels=frozenset(item["metadata"].get("labels", {})),
+        taints=frozenset(each["key"] for each in item.get("spec", {}).get("taints", ())),
         unschedulable=bool(item.get("spec", {}).get("unschedulable")),
         voter=conditions["EtcdIsVoter"] == "True" if "EtcdIsVoter" in conditions else None,
     )

@@ -16,7 +16,7 @@ from cumulet.core.files import sha256_text
 from cumulet.kubernetes import Cluster, Join, Node, Setup
 from cumulet.kubernetes import kubeadm as nodes
 from cumulet.kubernetes.addons import make_addons
-from cumulet.kubernetes.kubeadm_documents import make_containerd_config
+from cumulet.kubernetes.kubeadm_documents import make_containerd_config, make_taints
 from cumulet.kubernetes.layout import ADMIN, CONFIG, DISCOVERY, MADE, PKI
 from cumulet.kubernetes.render import make_yaml
 from cumulet.site.actions import Action, Fetch, Late, Phase, Put, Run, Step, Vault, Wait
@@ -185,8 +185,8 @@ def _make_first(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[St
     why = "its etcd does not run" if facts.hosts[node.name].made else "there is no cluster yet"
     actions: list[Action] = [
         *make_puts(make_setup(site, node, facts)),
-        *_make_certificates(node),
-        *(_make_clients() if node.role != "single" else ()),
+        *make_certificates(node),
+        *(make_clients() if node.role != "single" else ()),
         *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS if node.role != "single"),
         Run(("sh", "-c", f"sync -f {PKI} && touch {MADE} && sync {MADE} && systemctl reset-failed")),
         # Nothing else before there is an API server: each would come back later and later to look for one.
@@ -208,13 +208,13 @@ def _make_joiner(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
     half = any(each.address == node.address for each in facts.members)
     why = "is half-way in" if half else "is not in yet"
     names = [each.name for each in find_members(site, node, facts)]
-    fetch = (*(Fetch(f"{PKI}/{name}", f"pki/{name}") for name in AUTHORITY), *_make_clients())
+    fetch = (*(Fetch(f"{PKI}/{name}", f"pki/{name}") for name in AUTHORITY), *make_clients())
     prepare: list[Action] = [
-        Run(("systemctl", "stop", "etcd.service", *(f"{unit}.service" for unit in API_UNITS))),
+        Run(("systemctl", "stop", *(f"{unit}.service" for unit in ("kubelet", *API_UNITS, "etcd")))),
         *(Put(f"{PKI}/{name}", take(f"pki/{name}"), mode) for name, mode in AUTHORITY.items()),
         *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS),
         *make_puts(make_setup(site, node, facts)),
-        *_make_certificates(node),
+        *make_certificates(node),
         Run(("sync", "-f", PKI)),
     ]
     steps = [Step("masters.authority", seat.name, "read the cluster's authority, to hand it on", why, tuple(fetch))]
@@ -264,17 +264,19 @@ def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
     return Step(f"{prefix}.serve", node.name, "start the API server and the rest", why, tuple(actions))
 
 
-def _make_certificates(node: SiteNode) -> tuple[Action, ...]:
+def make_certificates(node: SiteNode) -> tuple[Action, ...]:
     """kubeadm makes what is missing: certificates signed by the authority, and kubeconfigs."""
     init = Run(("kubeadm", "init", "--config", f"{CONFIG}/init.yaml"), seconds=300)
     if node.role == "single":
         return (init,)
+    # One that an earlier run or the life as a worker has left leads elsewhere; kubeadm would refuse it.
+    clear = Run(("rm", "-f", "/etc/kubernetes/kubelet.conf"))
     # kubeadm ties a server's kubelet to the API server beside it; the control node has none.
     server = f"s|server: https://.*|server: https://{BALANCER}|"
-    return (init, Run(("sed", "-i", server, "/etc/kubernetes/kubelet.conf")))
+    return (clear, init, Run(("sed", "-i", server, "/etc/kubernetes/kubelet.conf")))
 
 
-def _make_clients() -> tuple[Action, ...]:
+def make_clients() -> tuple[Action, ...]:
     words = ("kubeadm", "kubeconfig", "user", "--config", f"{CONFIG}/init.yaml", f"--validity-period={VALIDITY}")
     return tuple(Run((*words, f"--client-name={who}"), into=f"client{path}") for path, who in CLIENTS.items())
 
@@ -326,7 +328,7 @@ def _make_admission(site: SiteDocument, facts: SiteFacts) -> list[Step]:
         actions = (
             Run((*KUBECTL, "apply", "-f", "-"), manifest),
             Fetch(f"{PKI}/ca.crt", "pki/ca.crt"),
-            *_make_clients(),
+            *make_clients(),
         )
         why = f"not in yet: {', '.join(joining)}"
         steps.append(Step("admission.token", site.masters[0].name, "a token that lets workers in", why, actions))
@@ -370,18 +372,35 @@ def _make_late_join(cluster: Cluster, node: Node, path: str) -> Late:
 def _make_settle(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     first = site.masters[0]
     waiting = [node for node in site.nodes if not facts.nodes.get(node.name, UNKNOWN).ready]
-    bare = [node for node in site.servers if ROLE_LABELS[node.role] not in facts.nodes.get(node.name, UNKNOWN).labels]
     steps = []
     if waiting:
         why = f"not Ready when last seen: {', '.join(node.name for node in waiting)}"
         steps.append(Step("settle.ready", first.name, "every device is Ready", why, (wait_nodes(waiting, KUBECTL),)))
-    if bare:
-        labels = tuple(
-            Run((*KUBECTL, "label", "--overwrite", "node", node.name, f"{ROLE_LABELS[node.role]}=")) for node in bare
-        )
+    marks = [action for node in site.nodes for action in _make_marks(site, node, facts)]
+    if marks:
         steps.append(
-            Step("settle.labels", first.name, "roles as labels", f"{', '.join(n.name for n in bare)} have none", labels)
+            Step("settle.roles", first.name, "roles as labels and taints", "not as they should be", tuple(marks))
         )
     if any(not facts.hosts[node.name].made for node in site.nodes if node.role == "worker"):
         steps.append(Step("settle.token", first.name, "take the token away", "all workers are in", (Run(DROP_TOKENS),)))
     return steps
+
+
+def _make_marks(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Action]:
+    """What tells the API server of a node's role; a kubelet says it once, when it registers, and roles change."""
+    known = facts.nodes.get(node.name, UNKNOWN)
+    label = ROLE_LABELS.get(node.role, "")
+    words = [f"{each}-" for each in set(ROLE_LABELS.values()) & known.labels - {label}]
+    if label and label not in known.labels:
+        words.append(f"{label}=")
+    actions: list[Action] = []
+    if words:
+        actions.append(Run((*KUBECTL, "label", "--overwrite", "node", node.name, *sorted(words))))
+    wanted = {taint["key"] for taint in make_taints(site.cluster, make_node(node, facts.hosts[node.name]))}
+    have = set(ROLE_LABELS.values()) & known.taints
+    # A node that is not known yet registers with its own.
+    words = [f"{each}-" for each in have - wanted]
+    words += [f"{each}=:NoSchedule" for each in wanted - have] if known.name else []
+    if words:
+        actions.append(Run((*KUBECTL, "taint", "--overwrite", "node", node.name, *sorted(words))))
+    return actions

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cumulet.core.documents import Place, Value, load_document, make_error, validate
+from cumulet.core.documents import (
+    Place,
+    Value,
+    load_document,
+    make_error,
+    parse_document,
+    validate,
+    version_problems,
+)
 from cumulet.core.errors import Problem
 from cumulet.kubernetes import Addon, Cluster
 
@@ -144,7 +153,8 @@ class Central(Part):
     """The central cloud that the site registers at."""
 
     hub: str = Field(description="https://... of the hub's API server")
-    token: str | None = Field(None, description="File with the bootstrap token")
+    token: str = Field(description="File with the bootstrap token")
+    authority: str | None = Field(None, description="File with the certificate (PEM) that the hub's is signed by")
 
 
 class SiteDocument(Part):
@@ -200,9 +210,42 @@ class SiteDocument(Part):
         )
 
 
+Sources = Mapping[str, str]
+"""The files that a document names, by the path that it names them by."""
+
+
+def read_sources(site: SiteDocument, folder: Path) -> dict[str, str]:
+    """Read the files that a document names. Raises UsageError for every one that cannot be read."""
+    paths = [script.run for script in site.scripts]
+    if site.central is not None:
+        paths += [path for path in (site.central.token, site.central.authority) if path]
+    found, problems = {}, []
+    for path in paths:
+        try:
+            found[path] = (folder / Path(path).expanduser()).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            problems.append(Problem(path, 0, 0, f"cannot be read: {reason}", "it is looked for beside site.yaml"))
+    if problems:
+        raise make_error(problems)
+    return found
+
+
 def load_site(path: Path) -> SiteDocument:
     """The site in a file. Raises UsageError with every problem, each with file, line and column."""
-    document = load_document(path, kind="site")
+    return _check(load_document(path, kind="site"))
+
+
+def parse_site(text: str, file: str) -> SiteDocument:
+    """The site in a text; `file` names it in messages. Raises UsageError as `load_site` does."""
+    document = parse_document(text, file)
+    problems = version_problems(document, "site")
+    if problems:
+        raise make_error(problems)
+    return _check(document)
+
+
+def _check(document: Value) -> SiteDocument:
     site = validate(SiteDocument, document, "site")
     problems = find_problems(site, document)
     if problems:

@@ -15,8 +15,10 @@ from cumulet.kubernetes import Text
 from cumulet.site import k3s, kubeadm
 from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step
 from cumulet.site.facts import SiteFacts
-from cumulet.site.model import SiteDocument, SiteNode
+from cumulet.site.model import SiteDocument, SiteNode, Sources
 from cumulet.site.parts import is_changed
+from cumulet.site.register import MARK, make_register_steps
+from cumulet.site.scripting import list_script_paths, make_script_steps
 
 SITE_FILE = "/etc/cumulet/site.json"
 HOSTS_FILE = "/etc/hosts"
@@ -35,21 +37,24 @@ class Distribution(Protocol):
 DISTRIBUTIONS: Mapping[str, ModuleType] = {"kubeadm": kubeadm, "k3s": k3s}
 
 
-def make_plan(site: SiteDocument, facts: SiteFacts) -> Plan:
+def make_plan(site: SiteDocument, facts: SiteFacts, sources: Sources) -> Plan:
     """Everything that is to be done, in order. Empty if the site is as its document says."""
     distribution = DISTRIBUTIONS[site.distribution]
     system = [step for node in site.nodes for step in _make_system(site, node, facts)]
     phases = [
         Phase("system", "names and identity", tuple(system), site.at_once),
         *distribution.make_phases(site, facts),
+        Phase("scripts", "programs of your own", tuple(make_script_steps(site, facts, sources)), site.at_once),
+        Phase("register", "register at the central cloud", tuple(make_register_steps(site, facts))),
     ]
     return tuple(phase for phase in phases if phase.steps)
 
 
-def list_paths(site: SiteDocument) -> dict[str, list[str]]:
+def list_paths(site: SiteDocument, sources: Sources) -> dict[str, list[str]]:
     """Node name -> the files whose digests a plan looks at."""
     distribution = DISTRIBUTIONS[site.distribution]
-    return {node.name: [SITE_FILE, HOSTS_FILE, *distribution.list_paths(site, node)] for node in site.nodes}
+    own = [SITE_FILE, HOSTS_FILE, MARK, *list_script_paths(site, sources)]
+    return {node.name: [*own, *distribution.list_paths(site, node)] for node in site.nodes}
 
 
 def make_system_files(site: SiteDocument, node: SiteNode) -> dict[str, Text]:

@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 
 from cumulet.core.errors import CumuletError, TargetError
 from cumulet.core.files import write_text
+from cumulet.site import life, upgrade
 from cumulet.site.act import Crew, Event, carry_out, raise_all
 from cumulet.site.actions import Plan
 from cumulet.site.check import find_problems
 from cumulet.site.facts import SiteFacts, parse_members, parse_nodes, read_hosts
 from cumulet.site.keeper import Keeper, hold
-from cumulet.site.model import SiteDocument, SiteNode, load_site, parse_seconds
+from cumulet.site.model import SiteDocument, SiteNode, load_site, parse_seconds, read_sources
 from cumulet.site.parts import read_script
 from cumulet.site.plan import list_paths, make_plan
 from cumulet.site.ssh import Host, connect
+from cumulet.site.status import SiteStatus, make_status
 from cumulet.site.tokens import make_token
 
 Listener = Callable[[Event], None]
@@ -53,6 +55,7 @@ class Site:
         self.document = document
         self.folder = folder
         """Where paths in the document start."""
+        self.sources = read_sources(document, folder)
 
     @classmethod
     def load(cls, path: str | Path) -> Site:
@@ -64,6 +67,43 @@ class Site:
         """Bring the site to what its document says; does nothing if it is there. Raises TargetError."""
         return _run(self.up_async(listen))
 
+    def status(self) -> SiteStatus:
+        """What the site is like; devices that cannot be reached are no error."""
+        return _run(self.status_async())
+
+    async def status_async(self) -> SiteStatus:
+        """See `status`."""
+        async with self.reachable() as (hosts, lost):
+            return make_status(self.document, await self.look(hosts, check=False), lost)
+
+    def remove(self, name: str, listen: Listener = ignore) -> Outcome:
+        """Take a worker out: drained, out of the cluster, cleared. The document is not changed."""
+        return _run(life.remove_node(self, name, listen))
+
+    def reset(self, names: tuple[str, ...] = (), listen: Listener = ignore) -> Outcome:
+        """Make all devices, or those named, as they were before they joined."""
+        return _run(life.reset_nodes(self, names, listen))
+
+    def forget(self, lost: str, listen: Listener = ignore) -> Outcome:
+        """Take a server that is gone for good out of the vote and the cluster."""
+        return _run(life.forget_lost(self, lost, listen))
+
+    def snapshot(self, target: str | Path, listen: Listener = ignore) -> Outcome:
+        """Save what the cluster keeps, and its authority, into one file."""
+        return _run(life.save_snapshot(self, Path(target), listen))
+
+    def restore(self, source: str | Path, listen: Listener = ignore) -> Outcome:
+        """Begin again from a snapshot."""
+        return _run(life.restore_snapshot(self, Path(source), listen))
+
+    def rotate(self, listen: Listener = ignore) -> Outcome:
+        """New certificates and kubeconfigs everywhere; no token stays."""
+        return _run(life.rotate(self, listen))
+
+    def upgrade(self, programs: str | Path, at_once: int = 1, listen: Listener = ignore) -> Outcome:
+        """Run other versions of the programs in the folder `programs`, device by device; workers in batches."""
+        return _run(upgrade.upgrade(self, Path(programs), at_once, listen))
+
     def plan(self) -> Plan:
         """What `up` would do now. Changes nothing. Raises TargetError for what keeps the site from coming up."""
         return _run(self.plan_async())
@@ -71,7 +111,7 @@ class Site:
     async def plan_async(self) -> Plan:
         """See `plan`."""
         async with self.connected() as hosts:
-            return make_plan(self.document, await self.look(hosts))
+            return make_plan(self.document, await self.look(hosts), self.sources)
 
     async def up_async(self, listen: Listener = ignore) -> Outcome:
         """See `up`."""
@@ -80,7 +120,7 @@ class Site:
         async with self.connected() as hosts, hold(hosts[self.document.control.name]) as keeper:
             for _ in range(ROUNDS):
                 # Looked at once more after the last step: done is what the facts say, not what was tried.
-                plan = make_plan(self.document, await self.look(hosts))
+                plan = make_plan(self.document, await self.look(hosts), self.sources)
                 if not plan:
                     return Outcome(bool(record), time.monotonic() - begin, tuple(record))
                 crew = self.make_crew(hosts, keeper, listen)
@@ -95,7 +135,8 @@ class Site:
     def make_crew(self, hosts: Mapping[str, Host], keeper: Keeper, listen: Listener) -> Crew:
         """Who carries a plan out, with a new token in its vault."""
         life = str(parse_seconds(self.document.token_life))
-        return Crew(hosts, keeper, listen, {"token": make_token(), "token-life": life})
+        files = {f"file/{path}": text for path, text in self.sources.items()}
+        return Crew(hosts, keeper, listen, {"token": make_token(), "token-life": life, **files})
 
     @contextlib.asynccontextmanager
     async def connected(self, nodes: Sequence[SiteNode] | None = None) -> AsyncIterator[dict[str, Host]]:
@@ -105,9 +146,16 @@ class Site:
             raise_all([each for each in found.values() if isinstance(each, CumuletError)])
             yield {name: each for name, each in found.items() if isinstance(each, Host)}
 
+    @contextlib.asynccontextmanager
+    async def reachable(self) -> AsyncIterator[tuple[dict[str, Host], dict[str, str]]]:
+        """Log in to every device that answers; yields the hosts, and name -> reason for those that do not."""
+        async with connect(self.document, self.document.nodes, self.folder) as found:
+            hosts = {name: each for name, each in found.items() if isinstance(each, Host)}
+            yield hosts, {name: each.message for name, each in found.items() if not isinstance(each, Host)}
+
     async def look(self, hosts: Mapping[str, Host], *, check: bool = True) -> SiteFacts:
         """Facts about devices and cluster. With `check`, raises TargetError for what keeps the site from coming up."""
-        facts = SiteFacts(await read_hosts(list(hosts.values()), list_paths(self.document)))
+        facts = SiteFacts(await read_hosts(list(hosts.values()), list_paths(self.document, self.sources)))
         if check:
             raise_all(find_problems(self.document, facts))
         return await self.look_at_cluster(hosts, facts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import os
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -97,10 +99,14 @@ class Host:
 
     async def read(self, path: str) -> str:
         """A text file's content. Raises TargetError."""
-        result = await self.run(["cat", path], check=False)
+        return (await self.read_bytes(path)).decode()
+
+    async def read_bytes(self, path: str) -> bytes:
+        """A file's content. Raises TargetError."""
+        result = await self.run(["base64", "-w0", path], check=False)
         if result.code != 0:
             raise TargetError(f"{self.name}: {path}: {result.err.strip().rpartition(': ')[2]}")
-        return result.out
+        return base64.b64decode(result.out)
 
 
 def failure(host: str, argv: Sequence[str], result: Result) -> TargetError:
@@ -202,7 +208,8 @@ async def _log_in(site: SiteDocument, node: SiteNode, folder: Path) -> asyncssh.
 
 
 def _unreachable(node: SiteNode, error: Exception) -> TargetError:
-    reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+    number = getattr(error, "errno", None)
+    reason = "no answer" if isinstance(error, TimeoutError) else os.strerror(number) if number else str(error)
     return TargetError(f"{node.name} ({node.address}): cannot be reached: {reason}", hint="is it on, and plugged in?")
 
 

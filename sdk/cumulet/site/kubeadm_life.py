@@ -1,0 +1,246 @@
+"""The life of a site of upstream Kubernetes after its bring-up: leaving, restoring, renewing, upgrading. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cumulet.kubernetes.layout import CONFIG, MADE, PKI
+from cumulet.site import kubeadm
+from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step, Wait
+from cumulet.site.facts import SiteFacts
+from cumulet.site.kubeadm import API_UNITS, AUTHORITY, CLIENTS, KUBECTL, SERVERS_KUBECTL, units_of
+from cumulet.site.model import SiteDocument, SiteNode
+from cumulet.site.parts import make_puts, read_script, run_etcd, start, take, wait_etcd, wait_nodes
+
+AUTHORITY_FOLDER = PKI
+DATA = "/var/lib/etcd/member-data"
+SNAPSHOT = "/var/lib/cumulet/site/snapshot.db"
+DRAIN_SECONDS = 180
+
+
+def make_drain(node: SiteNode, master: SiteNode) -> Step:
+    """Move what runs on a node elsewhere; what cannot be moved in time is ended."""
+    words = (
+        "drain",
+        node.name,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--force",
+        f"--timeout={DRAIN_SECONDS}s",
+    )
+    run = Run((*KUBECTL, *words), seconds=DRAIN_SECONDS + 30)
+    return Step("leave.drain", master.name, f"move what runs on {node.name} elsewhere", "it leaves", (run,))
+
+
+def make_forget(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
+    """Take a node out of etcd, and then out of the cluster."""
+    steps = []
+    if any(each.address == node.address for each in facts.members):
+        seat = next(each for each in site.servers if each.name != node.name and facts.member(each.name) is not None)
+        remove = (run_etcd("remove", f"https://{node.address}:2380"),)
+        steps.append(Step("leave.etcd", seat.name, f"take {node.name} out of etcd", "it leaves", remove))
+    if node.name in facts.nodes:
+        master = next(each for each in site.masters if each.name != node.name and each.name in facts.hosts)
+        delete = (Run((*KUBECTL, "delete", "node", node.name, "--ignore-not-found")),)
+        steps.append(Step("leave.node", master.name, f"take {node.name} out of the cluster", "it leaves", delete))
+    return steps
+
+
+def make_snapshot(seat: SiteNode) -> Step:
+    """Save etcd's content into a file on a device that has a member."""
+    return Step("snapshot.save", seat.name, "save what etcd keeps", "asked for", (run_etcd("save", SNAPSHOT),))
+
+
+def make_restore(site: SiteDocument, facts: SiteFacts, digest: str) -> Plan:
+    """Begin again from a snapshot, on all servers at once. The vault has the authority; the file lies on each server.
+
+    Every member is new, with a new cluster token, so that none can meet one of before.
+    """
+    cluster = ",".join(f"{node.name}=https://{node.address}:2380" for node in site.servers)
+    stop, fill, etcd, serve = [], [], [], []
+    for node in site.servers:
+        units = [f"{unit}.service" for unit in ("kubelet", *API_UNITS, "etcd")]
+        stop.append(
+            Step(
+                "restore.stop",
+                node.name,
+                "stop etcd and what asks it",
+                "a snapshot is restored",
+                (Run(("systemctl", "stop", *units)),),
+            )
+        )
+        words = (
+            "etcdutl", "snapshot", "restore", SNAPSHOT, "--name", node.name, "--initial-cluster", cluster,
+            "--initial-cluster-token", f"{site.site}-{digest[:12]}", "--initial-advertise-peer-urls",
+            f"https://{node.address}:2380", "--data-dir", DATA, "--bump-revision", "1000000000", "--mark-compacted",
+        )  # fmt: skip
+        actions: list[Action] = [
+            *(Put(f"{PKI}/{name}", take(f"pki/{name}"), mode) for name, mode in AUTHORITY.items()),
+            *make_puts(kubeadm.make_setup(site, node, facts)),
+            *kubeadm.make_certificates(node),
+            *(kubeadm.make_clients() if node.role != "single" else ()),
+            *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS if node.role != "single"),
+            Run(("rm", "-rf", DATA)),
+            Run(words),
+            Run(("sh", "-c", f"sync -f {DATA} && touch {MADE} && sync {MADE} && systemctl reset-failed")),
+        ]
+        fill.append(
+            Step("restore.data", node.name, "etcd's data from the snapshot", "a snapshot is restored", tuple(actions))
+        )
+        etcd.append(
+            Step(
+                "restore.etcd",
+                node.name,
+                "start etcd",
+                "its data is new",
+                (start("cumulet-network", "cumulet-balancer", "etcd"),),
+            )
+        )
+        check: tuple[Action, ...] = (wait_etcd("etcd answers", "healthy"),)
+        if node.role in ("single", "master"):
+            check = (
+                *check,
+                start(*API_UNITS),
+                Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300),
+            )
+        serve.append(
+            Step("restore.serve", node.name, "start the rest", "its data is new", (*check, start(*units_of(node))))
+        )
+    width = len(site.servers)
+    return (
+        Phase("stop", "stop all servers", tuple(stop), width),
+        # One after the other: the kubeconfigs of programs go through the same place in the vault.
+        Phase("restore", "data from the snapshot", tuple(fill)),
+        Phase("etcd", "start etcd, all members together", tuple(etcd), width),
+        Phase("serve", "start the API servers", tuple(serve), width),
+    )
+
+
+def make_rotation(site: SiteDocument) -> Plan:
+    """New certificates for every server, one device at a time; new kubeconfigs for programs; no token stays."""
+    phases = []
+    for node in site.servers:
+        restart = ("etcd", *(API_UNITS if node.role != "control" else ()))
+        names = [each.name for each in site.servers]
+        actions: list[Action] = [
+            Run(("kubeadm", "certs", "renew", "all", "--config", f"{CONFIG}/init.yaml"), seconds=300),
+            *(Run(("systemctl", "restart", f"{unit}.service"), seconds=300) for unit in restart),
+            wait_etcd("all members of etcd are there", "whole", *names),
+        ]
+        if node.role != "control":
+            actions.append(Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300))
+        actions.append(Run(("systemctl", "restart", "kubelet.service"), seconds=300))
+        phases.append(Step("rotate.server", node.name, "new certificates", "asked for", tuple(actions)))
+    clients = []
+    if site.control.role != "single":
+        clients = [Step("rotate.clients", site.control.name, "new kubeconfigs", "asked for", kubeadm.make_clients())]
+        for node in site.nodes:
+            renew: list[Action] = [*(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS)]
+            renew.append(Run(("systemctl", "restart", "kube-proxy.service", "cumulet-flannel.service"), seconds=300))
+            clients.append(
+                Step(
+                    "rotate.programs", node.name, "kube-proxy and flannel take them", "new ones are there", tuple(renew)
+                )
+            )
+    drop = Step(
+        "rotate.tokens", site.masters[0].name, "take every token away", "asked for", (Run(kubeadm.DROP_TOKENS),)
+    )
+    ready = Step(
+        "rotate.ready",
+        site.masters[0].name,
+        "every device is Ready",
+        "afterwards",
+        (wait_nodes(list(site.nodes), KUBECTL),),
+    )
+    steps = [Phase("servers", "servers, one at a time", tuple(phases)), Phase("clients", "programs", tuple(clients))]
+    return tuple(phase for phase in (*steps, Phase("settle", "settle", (drop, ready))) if phase.steps)
+
+
+def make_switch(site: SiteDocument, node: SiteNode, programs: Sequence[tuple[str, str]]) -> Step:
+    """Let a node run other programs: each is laid over the image's own, now and at every start.
+
+    `programs`: path on the device of the new program, path of the one that it is laid over.
+    """
+    actions: list[Action] = []
+    units = []
+    for source, target in programs:
+        unit = target.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+        units.append(unit)
+        actions.append(Put(f"/etc/systemd/system/{unit}", make_mount(source, target)))
+    running = [f"{unit}.service" for unit in units_of(node) if unit != "cumulet-network"]
+    mounts = " ".join(f"'{unit}'" for unit in units)
+    actions += [
+        Run(("systemctl", "daemon-reload")),
+        Run(
+            (
+                "sh",
+                "-c",
+                f'for unit in {mounts}; do systemctl enable -q "$unit" && systemctl restart "$unit" || exit 1; done',
+            )
+        ),
+        Run(("systemctl", "restart", *running), seconds=600),
+    ]
+    if node.role != "worker":
+        actions.append(wait_etcd("all members of etcd are there", "whole", *(each.name for each in site.servers)))
+    if node.role in ("single", "master"):
+        actions.append(Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300))
+    return Step("upgrade.switch", node.name, "run the new programs", "another version is asked for", tuple(actions))
+
+
+def make_mount(source: str, target: str) -> str:
+    """A unit that lays one program over another before anything of Kubernetes starts."""
+    return (
+        f"[Unit]\nDescription=Another version of {target}\nDefaultDependencies=no\nAfter=local-fs.target\n"
+        f"Before=containerd.service cumulet-kubernetes.target\nConditionPathExists={source}\n\n"
+        f"[Mount]\nWhat={source}\nWhere={target}\nType=none\nOptions=bind,ro\n\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+
+
+def make_upgrade(
+    site: SiteDocument, facts: SiteFacts, programs: Sequence[tuple[str, str]], version: str, at_once: int
+) -> Plan:
+    """Switch node by node: masters first and one at a time, then the control node, then workers in batches.
+
+    Each device must be Ready with the new version before the next is begun; the first that is not stops everything.
+    """
+    order = [*site.masters, *(node for node in site.servers if node not in site.masters)]
+    waiting = [node for node in order if facts.nodes[node.name].version != version]
+    phases = [
+        Phase(
+            "servers",
+            "servers, one at a time",
+            tuple(s for node in waiting for s in _make_turn(site, node, programs, version)),
+        )
+    ]
+    workers = [node for node in site.nodes if node.role == "worker" and facts.nodes[node.name].version != version]
+    for begin in range(0, len(workers), at_once):
+        batch = workers[begin : begin + at_once]
+        steps = tuple(step for node in batch for step in _make_turn(site, node, programs, version))
+        phases.append(Phase(f"workers-{begin // at_once + 1}", f"workers: {', '.join(n.name for n in batch)}", steps))
+    return tuple(phase for phase in phases if phase.steps)
+
+
+def _make_turn(site: SiteDocument, node: SiteNode, programs: Sequence[tuple[str, str]], version: str) -> list[Step]:
+    other = next((each for each in site.masters if each.name != node.name), node)
+    seen = "jsonpath={.status.nodeInfo.kubeletVersion}"
+    words = " ".join((*KUBECTL, "get", "node", node.name, "-o", f"'{seen}'"))
+    healthy: tuple[Action, ...] = (
+        wait_nodes([node], KUBECTL),
+        Wait(f"{node.name} runs {version}", ("sh", "-c", f'test "$({words})" = {version}'), 120),
+        Run((*KUBECTL, "uncordon", node.name)),
+    )
+    steps = [
+        make_switch(site, node, programs),
+        Step("upgrade.check", other.name, f"{node.name} is Ready with {version}", "before the next one", healthy),
+    ]
+    if len(site.nodes) > 1:
+        drain = make_drain(node, other)
+        steps.insert(0, Step("upgrade.drain", drain.host, drain.title, "it gets new programs", drain.actions))
+    return steps
+
+
+def make_reset(node: SiteNode) -> Step:
+    """Make a device as it was before it joined."""
+    run = Run(("sh", "-s"), read_script("reset.sh"), 300)
+    return Step("reset.device", node.name, "make it as it was before it joined", "asked for", (run,))
