@@ -93,6 +93,8 @@ def _run(name: str, *, after: tuple[str, ...], weight: int = 50) -> Service:
         when=(f"PathExists={MADE}", f"PathExists={CONFIG}/{name}.env"),
         wanted_by=TARGET,
         weight=weight,
+        # An API server waits for the last of its clients to hang up, which watchers never do.
+        extra=("TimeoutStopSec=5",) if name == "kube-apiserver" else (),
     )
 
 
