@@ -140,11 +140,9 @@ def _delegate(folder: Path) -> None:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield folder
-        for below in folder.iterdir():
-            if below.is_dir():
-                yield from _folders(below)
+    # Groups come and go while they are looked at; one that is gone has no processes.
+    for path, _, _ in os.walk(folder):
+        yield Path(path)
 
 
 def _walk(folder: Path) -> Iterator[int]:

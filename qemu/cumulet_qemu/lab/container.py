@@ -86,7 +86,8 @@ class Container:
         }
         network = f"/run/netns/{self.wiring.namespace(self.node)}"
         with (self.folder / "start.log").open("w") as log:
-            proc.spawn(["nsenter", f"--net={network}", SCRIPT], env=environment, log=log)
+            # It outlives this process, so it is no child of it.
+            proc.run(["setsid", "--fork", "nsenter", f"--net={network}", SCRIPT], env=environment, log=log)
 
     def kill(self) -> None:
         """Take the node's power away."""

@@ -9,7 +9,6 @@ way. Workers join with a token.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from cumulet.core.errors import TargetError
 from cumulet.core.files import sha256_text
@@ -21,6 +20,25 @@ from cumulet.kubernetes.layout import ADMIN, CONFIG, DISCOVERY, MADE, PKI
 from cumulet.kubernetes.render import make_yaml
 from cumulet.site.actions import Action, Fetch, Late, Phase, Put, Run, Step, Vault, Wait
 from cumulet.site.facts import SiteFacts
+from cumulet.site.kubeadm_nodes import (
+    API_UNITS,
+    AUTHORITY,
+    CLIENTS,
+    DROP_TOKENS,
+    KUBECTL,
+    LEARNER_STARTED,
+    ONCE,
+    READERS,
+    RUNTIME_CONFIG,
+    SERVERS_KUBECTL,
+    find_members,
+    find_seat,
+    list_paths,
+    make_certificates,
+    make_clients,
+    make_setup,
+    units_of,
+)
 from cumulet.site.model import BALANCER, SiteDocument, SiteNode
 from cumulet.site.parts import (
     ROLE_LABELS,
@@ -36,46 +54,12 @@ from cumulet.site.parts import (
 )
 from cumulet.site.tokens import make_token_manifest
 
-KUBECTL: Final = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
-SERVERS_KUBECTL: Final = (*KUBECTL, "--server=https://127.0.0.1:6443")
-AUTHORITY: Final = {
-    "ca.crt": 0o644, "front-proxy-ca.crt": 0o644, "etcd/ca.crt": 0o644, "sa.pub": 0o644,
-    "ca.key": 0o600, "front-proxy-ca.key": 0o600, "etcd/ca.key": 0o600, "sa.key": 0o600,
-}  # fmt: skip
-"""What makes a device one of the cluster's servers: file below the pki folder -> permissions."""
-CLIENTS: Final = {
-    "/etc/kubernetes/kube-proxy.conf": "system:kube-proxy",
-    "/etc/kubernetes/flannel.conf": "cumulet:flannel",
-}
-"""Kubeconfigs that are the same on every device: path -> who they speak for."""
-ONCE: Final = (f"{CONFIG}/etcd.env", f"{CONFIG}/join.yaml", DISCOVERY)
-"""Files that matter until a device is in, and never again."""
-NODE_UNITS: Final = ("cumulet-network", "cumulet-balancer", "kubelet", "kube-proxy", "cumulet-flannel")
-API_UNITS: Final = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-READERS: Final = {
-    "haproxy.cfg": "cumulet-balancer", "kubelet.env": "kubelet", "kubelet.yaml": "kubelet",
-    "kube-proxy.yaml": "kube-proxy", "flannel.json": "cumulet-flannel", "flannel.env": "cumulet-flannel",
-    "kube-apiserver.env": "kube-apiserver", "kube-controller-manager.env": "kube-controller-manager",
-    "kube-scheduler.env": "kube-scheduler", "masquerade.nft": "cumulet-network", "network.env": "cumulet-network",
-}  # fmt: skip
-"""File name -> the unit that reads it."""
-RUNTIME_CONFIG: Final = "/etc/containerd/config.toml"
-# A learner that is sent a snapshot connects anew and may lose the message that it is here;
-# it would say it again after eleven seconds, and says it at once when it is started again.
-LEARNER_STARTED: Final = (
-    "systemctl is-active -q etcd.service && exit 0; for wait in 1 2 3 4 5 6; do sleep 0.5; "
-    "systemctl is-active -q etcd.service && exit 0; done; mark=/run/cumulet/etcd-again; "
-    "[ -e $mark ] || { touch $mark; systemctl restart --no-block etcd.service; }; exit 1"
-)
-VALIDITY: Final = "43800h"
-DROP_TOKENS: Final = (
-    *KUBECTL, "-n", "kube-system", "delete", "secret", "--field-selector=type=bootstrap.kubernetes.io/token",
-)  # fmt: skip
+__all__ = ["list_paths", "make_phases"]
 
 
 def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
     """The phases from the cluster's start to the last worker; steps that the facts make needless are not there."""
-    servers = [step for node in site.servers for step in _make_server(site, node, facts)]
+    servers = _make_servers(site, facts)
     workers = [step for node in site.nodes if node.role == "worker" for step in _make_worker(site, node, facts)]
     first = Phase(
         "kubernetes", "start the cluster", tuple(step for step in servers if step.name.startswith("kubernetes"))
@@ -92,28 +76,6 @@ def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
     return [phase for phase in phases if phase.steps]
 
 
-def list_paths(site: SiteDocument, node: SiteNode) -> list[str]:
-    """The files of a device whose digests a plan looks at."""
-    setup = nodes.make_node_setup(site.cluster, Node(node.name, node.role, node.address), [], None)
-    return [*setup.files, *CLIENTS]
-
-
-def find_members(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[SiteNode]:
-    """The members of etcd once this device is in: those there are, those that come before it, and itself."""
-    addresses = {each.address for each in facts.members}
-    index = site.servers.index(node)
-    return [each for place, each in enumerate(site.servers) if place <= index or each.address in addresses]
-
-
-def make_setup(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> Setup:
-    """The files of a device, but for those that are known only while the plan runs."""
-    members = []
-    if node in site.servers:
-        members = [Node(each.name, each.role, each.address) for each in find_members(site, node, facts)]
-    setup = nodes.make_node_setup(site.cluster, make_node(node, facts.hosts[node.name]), members, None)
-    return Setup({path: text for path, text in setup.files.items() if path != RUNTIME_CONFIG})
-
-
 def _make_runtime(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     """The container runtime's settings, which depend on the device's kernel."""
     steps = []
@@ -127,21 +89,33 @@ def _make_runtime(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     return steps
 
 
-def units_of(node: SiteNode) -> tuple[str, ...]:
-    """The units that run on a device of this role."""
-    if node.role == "single":
-        return ("cumulet-network", "etcd", "kubelet", "kube-proxy", *API_UNITS)
-    etcd = ("etcd",) if node.role in ("control", "master") else ()
-    return (*etcd, *NODE_UNITS, *(API_UNITS if node.role == "master" else ()))
+def _make_servers(site: SiteDocument, facts: SiteFacts) -> list[Step]:
+    """All servers in their order; each is Ready before the next is begun, and the first one gets the addons for it."""
+    steps = _make_server(site, site.control, facts)
+    if site.control.role == "single":
+        return steps
+    for node in site.masters:
+        steps += _make_server(site, node, facts)
+        if node == site.masters[0]:
+            steps += _make_addons(site, facts, "masters")
+            steps += _make_awake(site.control, facts)
+        waiting = [node] if node != site.masters[0] else [site.control, node]
+        waiting = [each for each in waiting if not facts.nodes.get(each.name, UNKNOWN).ready]
+        if waiting:
+            title = f"{' and '.join(each.name for each in waiting)}: Ready"
+            ready = (wait_nodes(waiting, KUBECTL),)
+            steps.append(Step("masters.ready", site.masters[0].name, title, "not Ready when last seen", ready))
+    return steps
 
 
-def find_seat(site: SiteDocument, facts: SiteFacts) -> SiteNode | None:
-    """A device whose etcd answers: where members are listed, added and removed."""
-    for each in site.servers:
-        host = facts.hosts.get(each.name)
-        if host is not None and host.made and "etcd" in host.active and facts.member(each.name) is not None:
-            return each
-    return None
+def _make_awake(control: SiteNode, facts: SiteFacts) -> list[Step]:
+    """The part of the control node that has nothing to do before there is an API server."""
+    idle = [unit for unit in units_of(control) if unit not in facts.hosts[control.name].active]
+    idle = [unit for unit in idle if unit != "cumulet-network"]
+    why = f"not running: {', '.join(idle)}"
+    return (
+        [Step("masters.control", control.name, "start what asks the API server", why, (start(*idle),))] if idle else []
+    )
 
 
 def _make_server(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
@@ -168,6 +142,9 @@ def _make_kept(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Ste
         names = ", ".join(sorted(Path(path).name for path in changed))
         steps.append(Step(f"{prefix}.settings", node.name, "settings", f"changed: {names}", tuple(actions)))
     idle = [unit for unit in units_of(node) if unit not in host.active and unit != "cumulet-network"]
+    if node == site.control and node.role == "control":
+        # The rest of it is started once there is an API server.
+        idle = [unit for unit in idle if unit in ("etcd", "cumulet-balancer")]
     if idle:
         why = f"not running: {', '.join(idle)}"
         steps.append(Step(f"{prefix}.start", node.name, "start what is not running", why, (start(*idle),)))
@@ -245,15 +222,7 @@ def _make_joiner(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
         Step("masters.promote", seat.name, f"{node.name} becomes a voter of etcd", why, promote),
         _make_serve(node, why, "masters"),
     ]
-    if node == site.masters[0]:
-        steps += _make_addons(site, facts, "masters")
-        idle = [unit for unit in units_of(site.control) if unit not in facts.hosts[site.control.name].active]
-        if idle:
-            rest = (start(*idle),)
-            steps.append(Step("masters.control", site.control.name, "start what asks the API server", why, rest))
-    waiting = [node] if node != site.masters[0] else [site.control, node]
-    ready = wait_nodes([each for each in waiting if each in site.servers], KUBECTL)
-    return [*steps, Step("masters.ready", site.masters[0].name, f"{node.name} is Ready", why, (ready,))]
+    return steps
 
 
 def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
@@ -264,25 +233,8 @@ def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
     return Step(f"{prefix}.serve", node.name, "start the API server and the rest", why, tuple(actions))
 
 
-def make_certificates(node: SiteNode) -> tuple[Action, ...]:
-    """kubeadm makes what is missing: certificates signed by the authority, and kubeconfigs."""
-    init = Run(("kubeadm", "init", "--config", f"{CONFIG}/init.yaml"), seconds=300)
-    if node.role == "single":
-        return (init,)
-    # One that an earlier run or the life as a worker has left leads elsewhere; kubeadm would refuse it.
-    clear = Run(("rm", "-f", "/etc/kubernetes/kubelet.conf"))
-    # kubeadm ties a server's kubelet to the API server beside it; the control node has none.
-    server = f"s|server: https://.*|server: https://{BALANCER}|"
-    return (clear, init, Run(("sed", "-i", server, "/etc/kubernetes/kubelet.conf")))
-
-
-def make_clients() -> tuple[Action, ...]:
-    words = ("kubeadm", "kubeconfig", "user", "--config", f"{CONFIG}/init.yaml", f"--validity-period={VALIDITY}")
-    return tuple(Run((*words, f"--client-name={who}"), into=f"client{path}") for path, who in CLIENTS.items())
-
-
-def make_manifests(site: SiteDocument) -> tuple[str, str]:
-    """Everything that runs in the cluster by itself, as YAML, and its digest."""
+def make_manifests(site: SiteDocument) -> tuple[str, str, str]:
+    """Everything that runs in the cluster by itself, as YAML; a note that says so, and the digest in the note."""
     text = "---\n".join(each.content for each in make_addons(site.cluster).values())
     digest = sha256_text(text)[:16]
     note = make_yaml(
@@ -293,11 +245,11 @@ def make_manifests(site: SiteDocument) -> tuple[str, str]:
             "data": {"addons": digest},
         }
     )
-    return f"{text}---\n{note}", digest
+    return text, note, digest
 
 
 def _make_addons(site: SiteDocument, facts: SiteFacts, prefix: str) -> list[Step]:
-    manifests, digest = make_manifests(site)
+    manifests, note, digest = make_manifests(site)
     if facts.addons == digest:
         return []
     first = site.masters[0]
@@ -313,19 +265,22 @@ def _make_addons(site: SiteDocument, facts: SiteFacts, prefix: str) -> list[Step
         Run((*phase, "upload-config", "all", "--config", f"{CONFIG}/init.yaml"), seconds=300),
         Run((*phase, "bootstrap-token", "--config", f"{CONFIG}/init.yaml", "--skip-token-print"), seconds=300),
         Run(DROP_TOKENS),
+        # Last: the note says that all of it has been done.
+        Run((*kubectl, "apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"), note),
     )
     return [Step(f"{prefix}.addons", first.name, "rights, DNS and metrics", "not those of this version", actions)]
 
 
 def _make_admission(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     steps = []
-    joined = all(facts.hosts[node.name].made for node in site.masters)
-    if joined:
-        steps += _make_addons(site, facts, "admission")
     joining = [node.name for node in site.nodes if node.role == "worker" and not facts.hosts[node.name].made]
     if joining:
         manifest = Late("a new token", lambda vault: make_token_manifest(vault["token"], int(vault["token-life"])))
-        actions = (
+        # kubeadm refuses the name of a node that was half-way in and is Ready.
+        known = [name for name in joining if name in facts.nodes]
+        forget = (Run((*KUBECTL, "delete", "node", "--ignore-not-found", *known)),) if known else ()
+        actions: tuple[Action, ...] = (
+            *forget,
             Run((*KUBECTL, "apply", "-f", "-"), manifest),
             Fetch(f"{PKI}/ca.crt", "pki/ca.crt"),
             *make_clients(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cumulet.kubernetes.layout import CONFIG, MADE, PKI
-from cumulet.site import kubeadm
+from cumulet.site import kubeadm_nodes as kubeadm
 from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step, Wait
 from cumulet.site.facts import SiteFacts
-from cumulet.site.kubeadm import API_UNITS, AUTHORITY, CLIENTS, KUBECTL, SERVERS_KUBECTL, units_of
+from cumulet.site.kubeadm_nodes import API_UNITS, AUTHORITY, CLIENTS, KUBECTL, SERVERS_KUBECTL, units_of
 from cumulet.site.model import SiteDocument, SiteNode
 from cumulet.site.parts import make_puts, read_script, run_etcd, start, take, wait_etcd, wait_nodes
 

@@ -18,7 +18,7 @@ from cumulet.site.act import Crew, carry_out
 from cumulet.site.actions import Phase, Plan
 from cumulet.site.facts import SiteFacts
 from cumulet.site.keeper import hold
-from cumulet.site.kubeadm import find_seat
+from cumulet.site.kubeadm_nodes import find_seat
 from cumulet.site.model import SiteNode
 from cumulet.site.ssh import Host
 

@@ -13,7 +13,7 @@ from cumulet.core.files import sha256_text
 from cumulet.kubernetes.render import make_yaml
 from cumulet.site.actions import Action, Late, Put, Run, Step, Vault
 from cumulet.site.facts import SiteFacts
-from cumulet.site.kubeadm import KUBECTL
+from cumulet.site.kubeadm_nodes import KUBECTL
 from cumulet.site.model import Central, SiteDocument
 
 CONFIG = "/etc/cumulet/hub.conf"

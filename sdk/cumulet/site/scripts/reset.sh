@@ -19,6 +19,13 @@ fi
 sed -n 's|^[^ ]* \(/var/lib/kubelet/[^ ]*\) .*|\1|p' /proc/mounts | sort -r | while read -r mount; do
     umount "$mount"
 done
+for unit in /etc/systemd/system/*.mount; do
+    grep -q '^Description=Another version of' "$unit" 2>/dev/null || continue
+    systemctl disable -q --now "${unit##*/}" 2>/dev/null
+    rm -f "$unit"
+done
+systemctl daemon-reload
+rm -rf /var/lib/cumulet/programs
 rm -rf /etc/kubernetes /etc/cumulet/kubernetes /etc/cumulet/flannel.json /etc/cumulet/site.json /etc/cni/net.d/10-cumulet.conflist
 rm -rf /etc/rancher/k3s /var/lib/rancher/k3s/server /var/lib/rancher/k3s/agent/kubelet* /run/flannel /run/cni
 rm -rf /var/lib/etcd/member-data /var/lib/cumulet/site/installing /run/cumulet/etcd-again

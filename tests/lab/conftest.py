@@ -1,0 +1,56 @@
+"""Real nodes for the tests: the lab's image built once, and labs that are always taken down."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from cumulet_qemu.lab.lab import Lab
+from cumulet_qemu.lab.store import make_lab
+
+ROOT = Path(__file__).parents[2]
+BOARDS = {"x86_64": "qemu-amd64", "aarch64": "qemu-arm64"}
+MakeLab = Callable[..., AbstractContextManager[Lab]]
+
+
+@pytest.fixture(scope="session")
+def lab_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published image `lab-node` for this computer, built in the user's own cache."""
+    if os.geteuid() != 0:
+        pytest.skip("a lab needs root")
+    out = tmp_path_factory.mktemp("out")
+    words = ["build", "lab-node", "--set", f"board={BOARDS[platform.machine()]}", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "cumulet_builder.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / "lab-node"
+
+
+@pytest.fixture(scope="session")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the labs of this run are kept, apart from the user's own."""
+    return tmp_path_factory.mktemp("labs")
+
+
+@pytest.fixture(scope="session")
+def lab(lab_image: Path, labs: Path) -> MakeLab:
+    """`with lab("a", 3, "10.61.0.0/24") as found:` three running nodes, taken away at the end whatever happens."""
+
+    @contextmanager
+    def run(name: str, nodes: int, subnet: str) -> Iterator[Lab]:
+        made = Lab(make_lab(name, subnet, lab_image, labs))
+        try:
+            made.up(nodes)
+            yield made
+        finally:
+            made.down()
+
+    return run
