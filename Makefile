@@ -14,8 +14,8 @@ STAMP := .venv/complete
 RECIPE := recipes/images/qemu-arm64.yaml
 IMAGE := qemu-arm64
 APT := DEBIAN_FRONTEND=noninteractive apt-get -q
-# The tests that take minutes: they assemble root file systems and start QEMU.
-SUITES := build boot
+# The tests that take minutes: they assemble root file systems, bring real clusters up and start QEMU.
+SUITES := build lab boot
 
 .PHONY: help image check lint fast slow tools venv lock dist clean
 

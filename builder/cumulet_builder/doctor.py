@@ -63,6 +63,9 @@ PROGRAMS = (
     Program("e2fsck", "e2fsprogs", ("check",), "checks a finished data partition"),
     Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),
     Program("zstd", "zstd", ("check",), "unpacks a finished archive"),
+    Program("ip", "iproute2", ("check",), "makes the links of a lab"),
+    Program("tc", "iproute2", ("check",), "makes a lab's link slow"),
+    Program("nsenter", "util-linux", ("check",), "enters a node of a lab"),
     Program("skopeo", "skopeo", ("check",), "reads a finished container image"),
 )
 # Firmware for `cumulet boot --firmware`: any file of a row will do.

@@ -12,12 +12,22 @@ from pathlib import Path
 
 from cumulet.core.errors import TargetError
 from cumulet.core.files import sha256_text
-from cumulet.kubernetes import Cluster, Join, Node, Setup
+from cumulet.kubernetes import (
+    ADMIN,
+    CONFIG,
+    DISCOVERY,
+    MADE,
+    PKI,
+    Cluster,
+    Join,
+    Node,
+    Setup,
+    make_addons,
+    make_containerd_config,
+    make_taints,
+    make_yaml,
+)
 from cumulet.kubernetes import kubeadm as nodes
-from cumulet.kubernetes.addons import make_addons
-from cumulet.kubernetes.kubeadm_documents import make_containerd_config, make_taints
-from cumulet.kubernetes.layout import ADMIN, CONFIG, DISCOVERY, MADE, PKI
-from cumulet.kubernetes.render import make_yaml
 from cumulet.site.actions import Action, Fetch, Late, Phase, Put, Run, Step, Vault, Wait
 from cumulet.site.facts import SiteFacts
 from cumulet.site.kubeadm_nodes import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cumulet.kubernetes.layout import CONFIG, MADE, PKI
+from cumulet.kubernetes import CONFIG, MADE, PKI
 from cumulet.site import kubeadm_nodes as kubeadm
 from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step, Wait
 from cumulet.site.facts import SiteFacts
@@ -56,64 +56,55 @@ def make_restore(site: SiteDocument, facts: SiteFacts, digest: str) -> Plan:
 
     Every member is new, with a new cluster token, so that none can meet one of before.
     """
-    cluster = ",".join(f"{node.name}=https://{node.address}:2380" for node in site.servers)
-    stop, fill, etcd, serve = [], [], [], []
-    for node in site.servers:
-        units = [f"{unit}.service" for unit in ("kubelet", *API_UNITS, "etcd")]
-        stop.append(
-            Step(
-                "restore.stop",
-                node.name,
-                "stop etcd and what asks it",
-                "a snapshot is restored",
-                (Run(("systemctl", "stop", *units)),),
-            )
-        )
-        words = (
-            "etcdutl", "snapshot", "restore", SNAPSHOT, "--name", node.name, "--initial-cluster", cluster,
-            "--initial-cluster-token", f"{site.site}-{digest[:12]}", "--initial-advertise-peer-urls",
-            f"https://{node.address}:2380", "--data-dir", DATA, "--bump-revision", "1000000000", "--mark-compacted",
-        )  # fmt: skip
-        actions: list[Action] = [
-            *(Put(f"{PKI}/{name}", take(f"pki/{name}"), mode) for name, mode in AUTHORITY.items()),
-            *make_puts(kubeadm.make_setup(site, node, facts)),
-            *kubeadm.make_certificates(node),
-            *(kubeadm.make_clients() if node.role != "single" else ()),
-            *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS if node.role != "single"),
-            Run(("rm", "-rf", DATA)),
-            Run(words),
-            Run(("sh", "-c", f"sync -f {DATA} && touch {MADE} && sync {MADE} && systemctl reset-failed")),
-        ]
-        fill.append(
-            Step("restore.data", node.name, "etcd's data from the snapshot", "a snapshot is restored", tuple(actions))
-        )
-        etcd.append(
-            Step(
-                "restore.etcd",
-                node.name,
-                "start etcd",
-                "its data is new",
-                (start("cumulet-network", "cumulet-balancer", "etcd"),),
-            )
-        )
-        check: tuple[Action, ...] = (wait_etcd("etcd answers", "healthy"),)
-        if node.role in ("single", "master"):
-            check = (
-                *check,
-                start(*API_UNITS),
-                Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300),
-            )
-        serve.append(
-            Step("restore.serve", node.name, "start the rest", "its data is new", (*check, start(*units_of(node))))
-        )
-    width = len(site.servers)
-    return (
-        Phase("stop", "stop all servers", tuple(stop), width),
-        # One after the other: the kubeconfigs of programs go through the same place in the vault.
-        Phase("restore", "data from the snapshot", tuple(fill)),
-        Phase("etcd", "start etcd, all members together", tuple(etcd), width),
-        Phase("serve", "start the API servers", tuple(serve), width),
+    why = "a snapshot is restored"
+    units = [f"{unit}.service" for unit in ("kubelet", *API_UNITS, "etcd")]
+    halt, begin = Run(("systemctl", "stop", *units)), start("cumulet-network", "cumulet-balancer", "etcd")
+    servers, width = site.servers, len(site.servers)
+    stop = tuple(Step("restore.stop", node.name, "stop etcd and what asks it", why, (halt,)) for node in servers)
+    # One after the other: the kubeconfigs of programs go through the same place in the vault.
+    fill = tuple(
+        Step("restore.data", node.name, "etcd's data from the snapshot", why, _make_refill(site, node, facts, digest))
+        for node in servers
     )
+    etcd = tuple(Step("restore.etcd", node.name, "start etcd", why, (begin,)) for node in servers)
+    serve = tuple(Step("restore.serve", node.name, "start the rest", why, _make_service(node)) for node in servers)
+    return (
+        Phase("stop", "stop all servers", stop, width),
+        Phase("restore", "data from the snapshot", fill),
+        Phase("etcd", "start etcd, all members together", etcd, width),
+        Phase("serve", "start the API servers", serve, width),
+    )
+
+
+def _make_refill(site: SiteDocument, node: SiteNode, facts: SiteFacts, digest: str) -> tuple[Action, ...]:
+    """The authority, certificates made with it, and a new member's data."""
+    cluster = ",".join(f"{each.name}=https://{each.address}:2380" for each in site.servers)
+    words = (
+        "etcdutl", "snapshot", "restore", SNAPSHOT, "--name", node.name, "--initial-cluster", cluster,
+        "--initial-cluster-token", f"{site.site}-{digest[:12]}", "--initial-advertise-peer-urls",
+        f"https://{node.address}:2380", "--data-dir", DATA, "--bump-revision", "1000000000", "--mark-compacted",
+    )  # fmt: skip
+    clients: tuple[Action, ...] = ()
+    if node.role != "single":
+        clients = (*kubeadm.make_clients(), *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS))
+    return (
+        *(Put(f"{PKI}/{name}", take(f"pki/{name}"), mode) for name, mode in AUTHORITY.items()),
+        *make_puts(kubeadm.make_setup(site, node, facts)),
+        *kubeadm.make_certificates(node),
+        *clients,
+        Run(("rm", "-rf", DATA)),
+        Run(words),
+        Run(("rm", "-f", SNAPSHOT)),
+        Run(("sh", "-c", f"sync -f {DATA} && touch {MADE} && sync {MADE} && systemctl reset-failed")),
+    )
+
+
+def _make_service(node: SiteNode) -> tuple[Action, ...]:
+    actions: list[Action] = [wait_etcd("etcd answers", "healthy")]
+    if node.role in ("single", "master"):
+        actions.append(start(*API_UNITS))
+        actions.append(Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300))
+    return (*actions, start(*units_of(node)))
 
 
 def make_rotation(site: SiteDocument) -> Plan:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from cumulet.kubernetes import Node, Setup
+from cumulet.kubernetes import CONFIG, DISCOVERY, Node, Setup
 from cumulet.kubernetes import kubeadm as nodes
-from cumulet.kubernetes.layout import CONFIG, DISCOVERY
 from cumulet.site.actions import Action, Run
 from cumulet.site.facts import SiteFacts
 from cumulet.site.model import BALANCER, SiteDocument, SiteNode

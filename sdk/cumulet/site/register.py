@@ -10,7 +10,7 @@ import base64
 import json
 
 from cumulet.core.files import sha256_text
-from cumulet.kubernetes.render import make_yaml
+from cumulet.kubernetes import make_yaml
 from cumulet.site.actions import Action, Late, Put, Run, Step, Vault
 from cumulet.site.facts import SiteFacts
 from cumulet.site.kubeadm_nodes import KUBECTL
