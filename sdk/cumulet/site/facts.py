@@ -84,6 +84,8 @@ class SiteFacts:
     api: bool = False
     addons: str = ""
     """Digest of what was last put into the cluster."""
+    tokens: int = 0
+    """How many tokens would let a device in."""
 
     def member(self, name: str) -> Member | None:
         """The etcd member of a node."""

@@ -346,7 +346,9 @@ def _make_settle(site: SiteDocument, facts: SiteFacts) -> list[Step]:
         steps.append(
             Step("settle.roles", first.name, "roles as labels and taints", "not as they should be", tuple(marks))
         )
-    if any(not facts.hosts[node.name].made for node in site.nodes if node.role == "worker"):
+    joining = any(not facts.hosts[node.name].made for node in site.nodes if node.role == "worker")
+    if joining or facts.tokens:
+        # One that a run left which was cut off would let devices in for half an hour more.
         steps.append(Step("settle.token", first.name, "take the token away", "all workers are in", (Run(DROP_TOKENS),)))
     return steps
 

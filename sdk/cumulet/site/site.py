@@ -188,19 +188,15 @@ class Site:
             if asked.code != 0:
                 continue
             facts = replace(facts, nodes=parse_nodes(asked.out), api=True)
-            note = (
-                "get",
-                "configmap",
-                "cumulet-site",
-                "-n",
-                "kube-system",
-                "--ignore-not-found",
-                "-o",
-                "jsonpath={.data.addons}",
-            )
-            noted = await host.run((*kubectl, *note), seconds=30, check=False)
-            return replace(facts, addons=noted.out.strip())
+            return await self._look_at_notes(host, kubectl, facts)
         return facts
+
+    async def _look_at_notes(self, host: Host, kubectl: tuple[str, ...], facts: SiteFacts) -> SiteFacts:
+        ask = (*kubectl, "-n", "kube-system", "get", "--ignore-not-found")
+        note = await host.run((*ask, "configmap", "cumulet-site", "-o", "jsonpath={.data.addons}"), check=False)
+        of_type = "--field-selector=type=bootstrap.kubernetes.io/token"
+        tokens = await host.run((*ask, "secrets", of_type, "-o", "name"), check=False)
+        return replace(facts, addons=note.out.strip(), tokens=len(tokens.out.split()))
 
     @property
     def record_path(self) -> Path:
