@@ -121,19 +121,17 @@ def make_shop_handler(shop: Shop) -> type[http.server.BaseHTTPRequestHandler]:
                 data = stream.read(min(1 << 16, event or 1 << 16))
                 if not data:
                     return
+                shop.sent += len(data)
                 try:
                     self.wfile.write(data)
                 except OSError:
+                    # What still lies in this computer's memory when the other side is gone has reached nobody.
+                    lost = fcntl.ioctl(self.connection.fileno(), termios.TIOCOUTQ, b"    ")
+                    shop.sent -= struct.unpack("i", lost)[0]
                     self.close_connection = True
                     return
-                finally:
-                    shop.sent += len(data)
 
         def finish(self) -> None:
-            # What still lies in this computer's memory when the other side is gone has reached nobody.
-            lost = struct.unpack("i", fcntl.ioctl(self.connection.fileno(), termios.TIOCOUTQ, b"    "))[0]
-            gone = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            shop.sent -= lost if gone else 0
             with suppress(OSError):
                 super().finish()
 

@@ -64,6 +64,7 @@ PROGRAMS = (
     Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),
     Program("zstd", "zstd", ("check",), "unpacks a finished archive"),
     Program("skopeo", "skopeo", ("check",), "reads a finished container image"),
+    Program("docker-registry", "docker-registry", ("check",), "takes and gives packages in a check"),
 )
 # Firmware for `cumulet boot --firmware`: any file of a row will do.
 FIRMWARE = (

@@ -16,6 +16,13 @@ BODY = bytes(number * 7 % 251 for number in range(3456))
 EDGES = [0, 1, 999, 1000, 1001, 1999, 2000, 2001, 3000, 3455, 3456]
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are small here, and a disk is slow."""
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(f"os.{name}", lambda handle: None)
+
+
 def make_blob(body: bytes = BODY, chunk: int = CHUNK) -> Blob:
     chunks = [hashlib.sha256(body[at : at + chunk]).hexdigest() for at in range(0, len(body), chunk)]
     return Blob("model 1", hashlib.sha256(body).hexdigest(), len(body), chunk, tuple(chunks))

@@ -27,6 +27,13 @@ BODY = random.Random(1).randbytes(5 * CHUNK + 123)
 QUICK = Effort(patience=0.5, pause=0.01)
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are small here, and a disk is slow."""
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(f"os.{name}", lambda handle: None)
+
+
 def make_blob(body: bytes = BODY) -> Blob:
     chunks = [hashlib.sha256(body[at : at + CHUNK]).hexdigest() for at in range(0, len(body), CHUNK)]
     return Blob("model 1", hashlib.sha256(body).hexdigest(), len(body), CHUNK, tuple(chunks))

@@ -8,7 +8,7 @@ from cumulet.packages.device.bundle import COMMAND, make_bundle
 from cumulet.packages.device.sources import check_source
 from cumulet.packages.index import KINDS, Image, Index, Kind, Package, parse_index
 from cumulet.packages.push import push_store
-from cumulet.packages.signature import load_public, make_key, verify
+from cumulet.packages.signature import load_public, load_public_text, make_key, verify
 from cumulet.packages.store import Label, add_package
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "add_package",
     "check_source",
     "load_public",
+    "load_public_text",
     "make_bundle",
     "make_key",
     "parse_index",

@@ -56,15 +56,20 @@ def load_private(path: Path) -> Ed25519PrivateKey:
 
 def load_public(path: Path) -> Ed25519PublicKey:
     """The public key of a PEM file. Raises UsageError."""
+    return load_public_text(_read(path).decode(errors="replace"), str(path))
+
+
+def load_public_text(text: str, name: str) -> Ed25519PublicKey:
+    """The public key in a text of PEM; `name` is its file's. Raises UsageError."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - slow to import
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - slow to import
 
     try:
-        key = load_pem_public_key(_read(path))
+        key = load_pem_public_key(text.encode())
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(f"{path}: no public key (ed25519, PEM)", hint="it is the .pub file of cumulet package new-key")
+        raise UsageError(f"{name}: no public key (ed25519, PEM)", hint="it is the .pub file of cumulet package new-key")
     return key
 
 

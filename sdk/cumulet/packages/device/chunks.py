@@ -34,7 +34,13 @@ class Blob:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Blob:
         """The blob from plain values; others that are there are passed over."""
-        return cls(values["name"], values["sha256"], values["size"], values["chunk"], tuple(values["chunks"]))
+        return cls(
+            values.get("title", values["name"]),
+            values["sha256"],
+            values["size"],
+            values["chunk"],
+            tuple(values["chunks"]),
+        )
 
 
 class WrongChunkError(TargetError):

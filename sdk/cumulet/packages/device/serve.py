@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cumulet.packages.device.chunks import PIECE, Part
 
@@ -51,72 +52,71 @@ class Shelf:
                 self._changed.wait(1.0)
 
 
-def make_handler(shelf: Shelf, secret: str, slots: threading.Semaphore) -> type[http.server.BaseHTTPRequestHandler]:
-    """Answers `GET /SECRET/SHA256`, from a byte on if that is asked for, to as many at a time as there are slots."""
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection of another device: `GET /SECRET/SHA256`, from a byte on if that is asked for."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        """One connection of another device."""
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = 30
 
-        protocol_version = "HTTP/1.1"
-        timeout = 30
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the path has the secret."""
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the path has the secret."""
-
-        def do_GET(self) -> None:
-            """Send a blob."""
-            words = self.path.split("/")
-            known = len(words) == 3 and hmac.compare_digest(words[1].encode(), secret.encode())
-            if not known or not re.fullmatch(r"[0-9a-f]{64}", words[2]):
-                self._refuse(404)
-            elif not slots.acquire(blocking=False):
-                self._refuse(503)
-            else:
-                try:
-                    self._send(words[2])
-                finally:
-                    slots.release()
-
-        def _send(self, sha256: str) -> None:
-            found = shelf.find(sha256)
-            if found is None:
-                self._refuse(404)
-                return
-            path, part = found
-            match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
-            start = int(match[1]) if match else 0
+    def do_GET(self) -> None:
+        """Send a blob."""
+        words = self.path.split("/")
+        known = len(words) == 3 and hmac.compare_digest(words[1].encode(), self.server.secret.encode())
+        if not known or not re.fullmatch(r"[0-9a-f]{64}", words[2]):
+            self._refuse(404)
+        elif not self.server.slots.acquire(blocking=False):
+            self._refuse(503)
+        else:
             try:
-                # A part that is whole by now has its final name, and the same bytes.
-                stream = path.open("rb")
-            except FileNotFoundError:
-                stream = (shelf.folder / sha256).open("rb")
-            with stream:
-                size = part.blob.size if part else path.stat().st_size
-                if start >= size:
-                    self._refuse(416)
-                    return
-                self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(size - start))
-                if start:
-                    self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-                self.end_headers()
-                stream.seek(start)
-                while start < size:
-                    end = wait_for(part, start) if part else size
-                    if end <= start:
-                        self.close_connection = True
-                        return
-                    while start < end:
-                        data = stream.read(min(PIECE, end - start))
-                        self.wfile.write(data)
-                        start += len(data)
+                self._send(words[2])
+            finally:
+                self.server.slots.release()
 
-        def _refuse(self, status: int) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
+    def _send(self, sha256: str) -> None:
+        found = self.server.shelf.find(sha256)
+        if found is None:
+            self._refuse(404)
+            return
+        path, part = found
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
+        start = int(match[1]) if match else 0
+        try:
+            # A part that is whole by now has its final name, and the same bytes.
+            stream = path.open("rb")
+        except FileNotFoundError:
+            stream = (self.server.shelf.folder / sha256).open("rb")
+        with stream:
+            size = part.blob.size if part else path.stat().st_size
+            if start >= size:
+                self._refuse(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(size - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
             self.end_headers()
+            stream.seek(start)
+            self._stream(stream, part, start, size)
 
-    return Handler
+    def _stream(self, stream: IO[bytes], part: Part | None, start: int, size: int) -> None:
+        while start < size:
+            end = wait_for(part, start) if part else size
+            if end <= start:
+                self.close_connection = True
+                return
+            while start < end:
+                data = stream.read(min(PIECE, end - start))
+                self.wfile.write(data)
+                start += len(data)
+
+    def _refuse(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
 
 def wait_for(part: Part, start: int) -> int:
@@ -134,6 +134,11 @@ class Server(http.server.ThreadingHTTPServer):
     allow_reuse_address = True
     daemon_threads = True
 
+    def __init__(self, address: tuple[str, int], shelf: Shelf, secret: str, most: int) -> None:
+        super().__init__(address, Handler)
+        self.shelf, self.secret = shelf, secret
+        self.slots = threading.BoundedSemaphore(most)
+
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Little lies between a device's own memory and the other's when a cable is pulled."""
         connection, address = super().get_request()
@@ -147,8 +152,7 @@ class Server(http.server.ThreadingHTTPServer):
 @contextmanager
 def serving(shelf: Shelf, address: tuple[str, int], secret: str, most: int) -> Iterator[int]:
     """Hand on what is on the shelf, to `most` devices at a time, until the end of the block. Yields the port."""
-    handler = make_handler(shelf, secret, threading.BoundedSemaphore(most))
-    with Server(address, handler) as daemon:
+    with Server(address, shelf, secret, most) as daemon:
         thread = threading.Thread(target=daemon.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

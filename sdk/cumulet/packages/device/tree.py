@@ -147,7 +147,9 @@ class Home:
                 new.hardlink_to(blob)
             have = digest_tree(new) if package["kind"] == "files" else digest_file(new)
             if have != package["tree"]:
-                raise TargetError(f"{package['name']}: what came out of it is not what the signed index says")
+                raise TargetError(
+                    f"{package.get('title', package['name'])}: what came out of it is not what the signed index says"
+                )
             os.sync()
             self._replace(new, path)
             self.prove(path, package["tree"])
