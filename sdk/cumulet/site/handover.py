@@ -143,7 +143,7 @@ async def look_at_packages(
     control = hosts[site.control.name]
     login = sources[site.packages.login].strip() if site.packages.login else ""
     answer = await ask(control, "index", source=site.packages.source, login=login)
-    index, text, signature, kept = _choose_index(answer, site.packages, sources)
+    index, text, signature, kept = choose_index(answer, site.packages, sources)
     found = await asyncio.gather(*(_look(site, index, host, facts) for host in hosts.values()), return_exceptions=True)
     for each in found:
         if isinstance(each, BaseException):
@@ -152,7 +152,7 @@ async def look_at_packages(
     return replace(facts, packages=PackageFacts(index, text, signature, kept, holdings))
 
 
-def _choose_index(answer: Mapping[str, Any], packages: Packages, sources: Sources) -> tuple[Index, str, str, bool]:
+def choose_index(answer: Mapping[str, Any], packages: Packages, sources: Sources) -> tuple[Index, str, str, bool]:
     """The index to go by: the one that was fetched; the one kept by the control node if the source is not there."""
     key = load_public_text(sources[packages.key], packages.key)
     kept = None
