@@ -44,6 +44,7 @@ COMMANDS = {
     "test": Entry("cumulet_builder.commands.test:command", "Boot an image in QEMU and check what its recipe promises."),
     "site": Entry("cumulet_builder.commands.site:site", "Several devices as one cluster, from one file."),
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
+    "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),
     "recipes": Entry("cumulet_builder.commands.recipes:command", "List bundled boards, images and features."),

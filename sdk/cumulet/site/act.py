@@ -7,13 +7,15 @@ again and goes on with what is left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 from cumulet.core.errors import CumuletError, TargetError
-from cumulet.site.actions import Action, Content, Fetch, Late, Phase, Plan, Put, Ready, Run, Send, Step, Wait
+from cumulet.site.actions import Action, Content, Fetch, Handle, Late, Phase, Plan, Put, Ready, Run, Send, Step, Wait
+from cumulet.site.handover import handle
 from cumulet.site.keeper import FOLDER, Keeper
 from cumulet.site.readiness import wait_ready
 from cumulet.site.ssh import Host, failure
@@ -45,16 +47,19 @@ class Crew:
     listen: Listener
     vault: dict[str, str] = field(default_factory=dict)
     record: list[dict[str, object]] = field(default_factory=list)
+    background: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    """What goes on beside the steps of a phase, until its end."""
 
 
 async def carry_out(plan: Plan, crew: Crew) -> None:
     """Carry a plan out. Raises TargetError that names every host that failed; nothing after that phase is begun."""
     for phase in plan:
-        if phase.at_once == 1:
-            for step in phase.steps:
-                await _do(step, phase, crew)
-            continue
-        await _side_by_side(phase, crew)
+        async with crew.background:
+            if phase.at_once == 1:
+                for step in phase.steps:
+                    await _do(step, phase, crew)
+                continue
+            await _side_by_side(phase, crew)
 
 
 async def _side_by_side(phase: Phase, crew: Crew) -> None:
@@ -94,7 +99,7 @@ async def _do(step: Step, phase: Phase, crew: Crew) -> None:
     await _note_on_host(host, step, "start")
     try:
         for action in step.actions:
-            await _act(action, host, crew.vault)
+            await _act(action, host, crew)
     except CumuletError as error:
         seconds = time.monotonic() - begin
         _record(crew, step, phase, seconds, "failed")
@@ -119,7 +124,8 @@ async def _note_on_host(host: Host, step: Step, state: State) -> None:
     await host.run(["sh", "-c", script, "journal", step.name, state])
 
 
-async def _act(action: Action, host: Host, vault: dict[str, str]) -> None:
+async def _act(action: Action, host: Host, crew: Crew) -> None:
+    vault = crew.vault
     match action:
         case Run():
             result = await host.run(action.argv, input=_fill(action.input, vault), seconds=action.seconds)
@@ -136,6 +142,8 @@ async def _act(action: Action, host: Host, vault: dict[str, str]) -> None:
             from cumulet.site.transfer import send_file  # noqa: PLC0415 - only few plans send files
 
             await send_file(action, host)
+        case Handle():
+            await handle(action, host, vault, crew.background)
         case Ready():
             await wait_ready(action, host)
         case _:

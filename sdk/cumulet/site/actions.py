@@ -11,6 +11,9 @@ import hashlib
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+from cumulet.packages import Package
 
 Vault = Mapping[str, str]
 """Values fetched or made while a plan runs, by name. In memory only."""
@@ -89,7 +92,23 @@ class Ready:
     seconds: float = 600.0
 
 
-Action = Run | Put | Fetch | Wait | Send | Ready
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Do something with packages on the host: bring their blobs there, put them in place, drop what is needed no more.
+
+    `sources`: where blobs come from, best first. With `listen`, an address, the host hands them on until the phase
+    ends. `login` is the file with the source's password; `names` are files among the blobs to drop.
+    """
+
+    verb: Literal["bring", "install", "drop"]
+    packages: tuple[Package, ...] = ()
+    sources: tuple[str, ...] = ()
+    listen: str = ""
+    login: str = ""
+    names: tuple[str, ...] = ()
+
+
+Action = Run | Put | Fetch | Wait | Send | Ready | Handle
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +140,7 @@ class Phase:
 Plan = tuple[Phase, ...]
 
 
-def describe(action: Action) -> str:
+def describe(action: Action) -> str:  # noqa: PLR0911 - one answer for each kind of action
     """An action as one line, without any secret."""
     match action:
         case Run(argv=argv, input=content):
@@ -134,6 +153,10 @@ def describe(action: Action) -> str:
             return f"wait up to {seconds:.0f} s until {what}: {shlex.join(argv)}"
         case Ready(nodes=nodes, seconds=seconds):
             return f"wait up to {seconds:.0f} s until Ready: {', '.join(name for name, _ in nodes)}"
+        case Handle(verb=verb, packages=packages, sources=sources, listen=address, names=names):
+            what = ", ".join([*(each.title for each in packages), *(name[:12] for name in names)])
+            start = f" from {' or '.join(sources)}" if sources else ""
+            return f"{verb} {what}{start}" + (f", hand on at {address}" if address else "")
         case Send(path=path, size=size, sha256=digest):
             return f"send {path} ({size} bytes, sha256 {digest[:12]})"
 

@@ -9,10 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cumulet.core.errors import TargetError
 from cumulet.site.ssh import Host
+
+if TYPE_CHECKING:
+    from cumulet.site.packages import PackageFacts
 
 SCRIPT = Path(__file__).with_name("scripts") / "facts.sh"
 ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
@@ -79,6 +82,7 @@ class SiteFacts:
     """All devices that answered, and the cluster as its own programs see it."""
 
     hosts: Mapping[str, HostFacts]
+    packages: PackageFacts | None = None
     members: tuple[Member, ...] = ()
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
     api: bool = False

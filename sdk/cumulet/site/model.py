@@ -26,6 +26,7 @@ from cumulet.core.documents import (
 )
 from cumulet.core.errors import Problem
 from cumulet.kubernetes import Addon, Cluster
+from cumulet.packages import check_source
 
 MOST_NODES = 50
 BALANCER = "127.0.0.1:7443"
@@ -90,6 +91,7 @@ Network = Annotated[str, AfterValidator(_check_network)]
 Size = Annotated[str, AfterValidator(lambda text: _keep(parse_size, text))]
 Duration = Annotated[str, AfterValidator(lambda text: _keep(parse_seconds, text))]
 HostKey = Annotated[str, AfterValidator(_check_host_key)]
+PackageSource = Annotated[str, AfterValidator(check_source)]
 
 
 class Part(BaseModel):
@@ -136,8 +138,11 @@ class Minimum(Part):
 class Packages(Part):
     """What is fetched once, checked, and handed from device to device."""
 
-    source: str = Field(description="https://... of a store with a signed index, or oci://registry/repository")
+    source: PackageSource = Field(
+        description="https://... of a store with a signed index, or oci://registry/repository"
+    )
     key: str = Field(description="File with the public key (ed25519, PEM) that the index must be signed with")
+    login: str | None = Field(None, description="File with user:password for a registry that wants one")
     names: tuple[Name, ...] = Field((), description="Packages for every device. Default: all in the index")
 
 
@@ -219,6 +224,8 @@ def read_sources(site: SiteDocument, folder: Path) -> dict[str, str]:
     paths = [script.run for script in site.scripts]
     if site.central is not None:
         paths += [path for path in (site.central.token, site.central.authority) if path]
+    if site.packages is not None:
+        paths += [path for path in (site.packages.key, site.packages.login) if path]
     found, problems = {}, []
     for path in paths:
         try:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Protocol
 
 from cumulet.kubernetes import Text
-from cumulet.site import k3s, kubeadm
+from cumulet.site import k3s, kubeadm, packages
 from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step
 from cumulet.site.facts import SiteFacts
 from cumulet.site.model import SiteDocument, SiteNode, Sources
@@ -42,9 +42,12 @@ def make_plan(site: SiteDocument, facts: SiteFacts, sources: Sources) -> Plan:
     distribution = DISTRIBUTIONS[site.distribution]
     system = [step for node in site.nodes for step in _make_system(site, node, facts)]
     phases = [
+        *packages.make_early_phases(site, facts),
         Phase("system", "names and identity", tuple(system), site.at_once),
         *distribution.make_phases(site, facts),
+        *packages.make_image_phases(site, facts),
         Phase("scripts", "programs of your own", tuple(make_script_steps(site, facts, sources)), site.at_once),
+        *packages.make_late_phases(site, facts),
         Phase("register", "register at the central cloud", tuple(make_register_steps(site, facts))),
     ]
     return tuple(phase for phase in phases if phase.steps)

@@ -18,6 +18,7 @@ from cumulet.site.act import Crew, Event, carry_out, raise_all
 from cumulet.site.actions import Plan
 from cumulet.site.check import find_problems
 from cumulet.site.facts import SiteFacts, parse_members, parse_nodes, read_hosts
+from cumulet.site.handover import look_at_packages
 from cumulet.site.keeper import Keeper, hold
 from cumulet.site.model import SiteDocument, SiteNode, load_site, parse_seconds, read_sources
 from cumulet.site.parts import read_script
@@ -111,7 +112,7 @@ class Site:
     async def plan_async(self) -> Plan:
         """See `plan`."""
         async with self.connected() as hosts:
-            return make_plan(self.document, await self.look(hosts), self.sources)
+            return make_plan(self.document, await self.survey(hosts), self.sources)
 
     async def up_async(self, listen: Listener = ignore) -> Outcome:
         """See `up`."""
@@ -120,7 +121,7 @@ class Site:
         async with self.connected() as hosts, hold(hosts[self.document.control.name]) as keeper:
             for _ in range(ROUNDS):
                 # Looked at once more after the last step: done is what the facts say, not what was tried.
-                plan = make_plan(self.document, await self.look(hosts), self.sources)
+                plan = make_plan(self.document, await self.survey(hosts), self.sources)
                 if not plan:
                     return Outcome(bool(record), time.monotonic() - begin, tuple(record))
                 crew = self.make_crew(hosts, keeper, listen)
@@ -159,6 +160,10 @@ class Site:
         if check:
             raise_all(find_problems(self.document, facts))
         return await self.look_at_cluster(hosts, facts)
+
+    async def survey(self, hosts: Mapping[str, Host]) -> SiteFacts:
+        """All that a bring-up decides by: devices, cluster, packages. Raises TargetError as `look` does."""
+        return await look_at_packages(self.document, self.sources, hosts, await self.look(hosts))
 
     async def look_at_cluster(self, hosts: Mapping[str, Host], facts: SiteFacts) -> SiteFacts:
         """Facts with what the cluster's own programs say."""
