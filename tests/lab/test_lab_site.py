@@ -392,7 +392,7 @@ def test_reset_and_a_master_that_is_cut_off_while_it_joins(five: Lab, path: Path
         if event.state == "done" and event.step.name == "admission.token":
             time.sleep(3)
 
-    with pytest.raises(TargetError, match="the token"):
+    with pytest.raises(TargetError, match="n4: the token that lets it in has expired"):
         Site.load(fresh).up(dawdle)
     fresh.write_text(fresh.read_text().replace("token_life: 1s\n", ""))
     up(fresh)

@@ -18,7 +18,7 @@ from cumulet.site.actions import Action, Content, Fetch, Handle, Late, Phase, Pl
 from cumulet.site.handover import handle
 from cumulet.site.keeper import FOLDER, Keeper
 from cumulet.site.readiness import wait_ready
-from cumulet.site.ssh import Host, failure
+from cumulet.site.ssh import Host, Result, failure
 
 WAIT_EVERY = 0.5
 State = Literal["start", "done", "failed"]
@@ -128,7 +128,9 @@ async def _act(action: Action, host: Host, crew: Crew) -> None:
     vault = crew.vault
     match action:
         case Run():
-            result = await host.run(action.argv, input=_fill(action.input, vault), seconds=action.seconds)
+            result = await host.run(action.argv, input=_fill(action.input, vault), seconds=action.seconds, check=False)
+            if result.code != 0:
+                raise explain(action, host.name, result)
             if action.into:
                 vault[action.into] = result.out.strip()
         case Put():
@@ -148,6 +150,14 @@ async def _act(action: Action, host: Host, crew: Crew) -> None:
             await wait_ready(action, host)
         case _:
             assert_never(action)
+
+
+def explain(action: Run, host: str, result: Result) -> TargetError:
+    """The error of a program that failed, in plain words where the action knows what its text means."""
+    for part, meaning in action.explain:
+        if part in result.err or part in result.out:
+            return TargetError(f"{host}: {meaning}", hint="run the same command again")
+    return failure(host, action.argv, result)
 
 
 async def _wait(action: Wait, host: Host, vault: dict[str, str]) -> None:

@@ -39,6 +39,8 @@ class Run:
     seconds: float = 120.0
     into: str = ""
     """Keep what it prints in the vault, under this name."""
+    explain: tuple[tuple[str, str], ...] = ()
+    """What its errors mean: a part of the text -> plain words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,13 @@ from cumulet.site.tokens import make_token_manifest
 __all__ = ["list_paths", "make_phases"]
 
 
+REFUSALS: Final = (
+    ("Unauthorized", "the token that lets it in has expired, or was taken away"),
+    ("certificate signed by unknown authority", "whoever answers as the API server is not of this site"),
+)
+"""What kubeadm says when it is not let in -> what that means."""
+
+
 def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
     """The phases from the cluster's start to the last worker; steps that the facts make needless are not there."""
     servers = _make_servers(site, facts)
@@ -319,7 +326,7 @@ def _make_worker(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
         *(Put(path, _make_late_join(site.cluster, made, path), 0o600) for path in (f"{CONFIG}/join.yaml", DISCOVERY)),
         *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS),
         Run(("systemctl", "restart", "cumulet-network.service", "cumulet-balancer.service")),
-        Run(("kubeadm", "join", "--config", f"{CONFIG}/join.yaml"), seconds=600),
+        Run(("kubeadm", "join", "--config", f"{CONFIG}/join.yaml"), seconds=600, explain=REFUSALS),
         Run(("sh", "-c", f"rm -f {CONFIG}/join.yaml && touch {MADE} && sync {MADE} && systemctl reset-failed")),
         start(*units_of(node)),
     )

@@ -1,5 +1,6 @@
 # Makes a device as it was before it joined. What it was given by its image stays.
-units='kube-proxy cumulet-flannel kubelet kube-scheduler kube-controller-manager kube-apiserver etcd cumulet-balancer k3s k3s-agent'
+units='kube-proxy cumulet-flannel kubelet kube-scheduler kube-controller-manager kube-apiserver etcd cumulet-balancer k3s k3s-agent
+cumulet-ready cumulet-addons'
 for unit in $units; do
     systemctl stop "$unit.service" 2>/dev/null
 done
@@ -21,7 +22,11 @@ sed -n 's|^[^ ]* \(/var/lib/kubelet/[^ ]*\) .*|\1|p' /proc/mounts | sort -r | wh
 done
 for unit in /etc/systemd/system/*.mount; do
     grep -q '^Description=Another version of' "$unit" 2>/dev/null || continue
+    where=$(sed -n 's/^Where=//p' "$unit")
     systemctl disable -q --now "${unit##*/}" 2>/dev/null
+    while grep -q " $where " /proc/mounts; do
+        umount -l "$where" || break
+    done
     rm -f "$unit"
 done
 systemctl daemon-reload
