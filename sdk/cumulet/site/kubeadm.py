@@ -9,6 +9,7 @@ way. Workers join with a token.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from cumulet.core.errors import TargetError
 from cumulet.core.files import sha256_text
