@@ -21,7 +21,7 @@ from cumulet_builder.kubernetes.pins import load_flags, load_pin
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FLAGS = RECIPES / "kubernetes/k3s/flags-v1.36.yaml"
-JOIN = Join("10.0.0.10:6443", "abcdef.0123456789abcdef", "sha256:0", "f")
+JOIN = Join("10.0.0.10:6443", "abcdef.0123456789abcdef", "sha256:0")
 SITE = Cluster(name="pier-7", endpoint="10.0.0.10:6443")
 SERVERS = ("single", "control", "master")
 UNITS = "/usr/lib/systemd/system/"
@@ -71,7 +71,7 @@ def test_a_worker_has_no_setting_of_a_server() -> None:
     assert flags["agent"] - flags["server"] == {"disable-apiserver-lb"}
     for mode, _, config in make_configs():
         if mode == "agent":
-            assert set(config) == {"node-name", "node-ip", "server", "token"}
+            assert set(config) == {"node-name", "node-ip", "server", "token-file"}
 
 
 def test_list_of_flags_is_sorted_and_says_each_once() -> None:
@@ -161,16 +161,18 @@ def test_units_of_kubeadm_start_programs_that_are_in_the_image() -> None:
     pin = load_pin(RECIPES, "kubeadm")
     assert pin.distribution == "kubeadm"
     there = {each.path for each in pin.programs.values()} | set(setup.links) | set(setup.files)
-    debian = {"/bin/sh", "/bin/touch", "/bin/mkdir"}
+    debian = {"/bin/sh", "/bin/touch", "/bin/mkdir", "/usr/sbin/haproxy"}
     for name, unit in units_of(setup).items():
         for line in lines_of(unit, "ExecStart") + lines_of(unit, "ExecStartPre"):
             assert line.split()[0] in there | debian, f"{name}: {line}"
 
 
 def test_what_units_wait_for_is_made_by_somebody() -> None:
-    node = Node("p1", "single", "10.0.0.11")
     setup = DISTRIBUTIONS["kubeadm"].make_image_setup(SITE)
-    made = set(DISTRIBUTIONS["kubeadm"].make_node_setup(SITE, node, [node], None).files) | MADE_BY_KUBEADM
+    made = set(MADE_BY_KUBEADM)
+    for node in (Node("p1", "single", "10.0.0.11"), Node("p2", "master", "10.0.0.12")):
+        cluster = replace(SITE, balanced=("10.0.0.12",))
+        made |= set(DISTRIBUTIONS["kubeadm"].make_node_setup(cluster, node, [node], None).files)
     made |= {MADE, services.ADDONS_DONE, services.PROXY_CONFIG, "/etc/kubernetes/bootstrap-kubelet.conf"}
     for name, unit in units_of(setup).items():
         paths = [path.lstrip("!|") for path in lines_of(unit, "ConditionPathExists")] + lines_of(
