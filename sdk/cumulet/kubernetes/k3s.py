@@ -13,6 +13,8 @@ CONFIG: Final = "/etc/rancher/k3s/config.yaml"
 AGENT_CONFIG: Final = "/etc/rancher/k3s/agent.yaml"
 """Settings of a worker: their name tells which of the two units is to run."""
 REGISTRIES: Final = "/etc/rancher/k3s/registries.yaml"
+TOKEN: Final = "/etc/rancher/k3s/token"  # noqa: S105 - a path, not the token
+"""What lets a device in, apart from its settings: those may be shown and compared."""
 IMAGES: Final = "/usr/share/cumulet/images"
 """Where the root file system keeps the airgap images."""
 IMAGES_SEEN: Final = "/var/lib/rancher/k3s/agent/images"
@@ -28,6 +30,8 @@ BLANK: Final = Node("@NAME@", "single", "@ADDRESS@")
 # Not in the airgap set that is shipped by default, or of no use on a phone.
 DISABLED: Final = ("traefik", "servicelb", "local-storage")
 SERVER_ROLES: Final = ("single", "control", "master")
+TAINTED: Final = {"control": "etcd", "master": "control-plane"}
+"""Roles that k3s by itself gives work to -> the taint that keeps it away."""
 PROGRAMS: Final = ("kubectl", "crictl", "ctr")
 
 
@@ -62,10 +66,15 @@ def make_image_setup(cluster: Cluster) -> Setup:
 def make_node_setup(cluster: Cluster, node: Node, members: Sequence[Node], join: Join | None) -> Setup:
     """The settings of one node. `members` decides nothing here: k3s finds its etcd members itself."""
     path = CONFIG if node.role in SERVER_ROLES else AGENT_CONFIG
-    return Setup(
-        {path: Text(make_yaml(make_config(cluster, node, join)), 0o600), REGISTRIES: make_registries()},
-        enable=(make_unit_name(node),),
-    )
+    files = {path: Text(make_yaml(make_config(cluster, node, join)), 0o600), REGISTRIES: make_registries()}
+    if join is not None:
+        files[TOKEN] = Text(make_token_text(join.token), 0o600)
+    return Setup(files, enable=(make_unit_name(node),))
+
+
+def make_token_text(token: str) -> str:
+    """The content of the file with the token."""
+    return f"{token.strip()}\n"
 
 
 def make_unit_name(node: Node) -> str:
@@ -80,7 +89,7 @@ def make_config(cluster: Cluster, node: Node, join: Join | None) -> dict[str, An
     """
     config: dict[str, Any] = {"node-name": node.name, "node-ip": node.address}
     if join is not None:
-        config |= {"server": f"https://{join.endpoint}", "token": join.token}
+        config |= {"server": f"https://{join.endpoint}", "token-file": TOKEN}
     if node.role not in SERVER_ROLES:
         return config
     # Servers refuse one that joins with another value of most of these, so all of them are the same everywhere.
@@ -104,8 +113,9 @@ def make_config(cluster: Cluster, node: Node, join: Join | None) -> dict[str, An
             "disable-apiserver": True,
             "disable-controller-manager": True,
             "disable-scheduler": True,
-            "node-taint": ["node-role.kubernetes.io/etcd=true:NoSchedule"],
         }
+    if not cluster.masters_work and node.role in TAINTED:
+        config["node-taint"] = [f"node-role.kubernetes.io/{TAINTED[node.role]}=true:NoSchedule"]
     if join is None:
         config["cluster-init"] = True
     return config

@@ -38,8 +38,10 @@ for unit in containerd etcd kube-apiserver kube-controller-manager kube-schedule
     cumulet-balancer cumulet-flannel k3s k3s-agent; do
     systemctl is-active -q "$unit.service" 2>/dev/null && say active "$unit"
 done
-[ ! -e /etc/cumulet/kubernetes/made ] || say made
-[ ! -d /var/lib/etcd/member-data/member ] || say etcd-data
+k3s=/var/lib/rancher/k3s
+# k3s gives a node this file when it lets it in.
+if [ -e /etc/cumulet/kubernetes/made ] || [ -s $k3s/agent/kubelet.kubeconfig ]; then say made; fi
+if [ -d /var/lib/etcd/member-data/member ] || [ -d $k3s/server/db/etcd/member ]; then say etcd-data; fi
 [ ! -r /var/lib/cumulet/site/installing ] || say installing "$(cat /var/lib/cumulet/site/installing)"
 for path; do
     [ -f "$path" ] || continue
