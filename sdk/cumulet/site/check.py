@@ -50,8 +50,8 @@ def _check_clocks(site: SiteDocument, hosts: Mapping[str, HostFacts]) -> list[Ta
     off = find_clock_errors(hosts, parse_seconds(site.minimum.clock))
     return [
         TargetError(
-            f"{name}: its clock is {describe_time(seconds)} {'ahead' if seconds > 0 else 'behind'}",
-            hint=f"on {name}: timedatectl set-ntp true, or let it see the sky or a time server",
+            f"{name or 'this computer'}: its clock is {describe_time(seconds)} {'ahead' if seconds > 0 else 'behind'}",
+            hint=f"on {name or 'this computer'}: timedatectl set-ntp true, or let it see the sky or a time server",
         )
         for name, seconds in off.items()
     ]

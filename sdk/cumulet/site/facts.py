@@ -143,12 +143,16 @@ async def read_hosts(hosts: Sequence[Host], paths: Mapping[str, Sequence[str]]) 
 
 
 def find_clock_errors(facts: Mapping[str, HostFacts], most: float) -> dict[str, float]:
-    """Node name -> seconds that its clock is off, where that is more than `most`.
+    """Node name -> seconds that its clock is off, where that is more than `most`; an empty name is this computer.
 
-    Off means: from the middle of all devices and this computer; one wrong clock must not make all others look wrong.
+    Off means: from the middle of all devices; one wrong clock must not make all others look wrong.
     """
-    middle = statistics.median([0.0, *(each.clock for each in facts.values())])
-    return {name: each.clock - middle for name, each in facts.items() if abs(each.clock - middle) > most}
+    clocks = [each.clock for each in facts.values()]
+    # Two clocks cannot outvote each other: then this computer's is taken for right.
+    halves = (statistics.median_low(clocks), statistics.median_high(clocks)) if len(clocks) > 2 else (0.0,)
+    middle = min(halves, key=abs)
+    off = {name: each.clock - middle for name, each in facts.items()}
+    return {name: seconds for name, seconds in {"": -middle, **off}.items() if abs(seconds) > most}
 
 
 def parse_members(text: str) -> tuple[Member, ...]:

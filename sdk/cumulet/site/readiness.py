@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import time
 from collections.abc import Mapping
@@ -42,9 +41,9 @@ async def wait_ready(action: Ready, host: Host) -> None:
         if time.monotonic() > until:
             names = ", ".join(sorted(missing))
             reason = "" if asked.code == 0 else f"\n{asked.err.strip()}"
-            raise TargetError(
-                f"not Ready within {action.seconds:.0f} s: {names}{reason}", hint="on the device: journalctl -u kubelet"
-            )
+            units = "k3s -u k3s-agent" if action.kubectl[0] == "k3s" else "kubelet"
+            message = f"not Ready within {action.seconds:.0f} s: {names}{reason}"
+            raise TargetError(message, hint=f"on the device: journalctl -u {units}")
         await asyncio.sleep(EVERY)
 
 
@@ -75,7 +74,13 @@ def read_names(request: str) -> set[str] | None:
     try:
         parsed = x509.load_pem_x509_csr(base64.b64decode(request, validate=True))
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, binascii.Error, x509.ExtensionNotFound):
+    except (
+        ValueError,
+        binascii.Error,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
         return None
     found = {str(each) for each in names.get_values_for_type(x509.DNSName)}
     found |= {str(each) for each in names.get_values_for_type(x509.IPAddress)}

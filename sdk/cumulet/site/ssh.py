@@ -87,9 +87,11 @@ class Host:
             if not path.startswith("/etc/kubernetes/pki")
             else f"umask 077; {words(['mkdir', '-p', folder])} || exit 1; "
         )
+        # The length is checked because a connection that breaks looks to `cat` like the end of the file.
         script += (
-            f"cat >{shlex.quote(new)} && chmod {mode:o} {shlex.quote(new)} && sync {shlex.quote(new)}"
-            f" && mv {shlex.quote(new)} {shlex.quote(path)}"
+            f"cat >{shlex.quote(new)} && test $(wc -c <{shlex.quote(new)}) -eq {len(data)}"
+            f" && chmod {mode:o} {shlex.quote(new)} && sync {shlex.quote(new)}"
+            f" && mv {shlex.quote(new)} {shlex.quote(path)} || {{ rm -f {shlex.quote(new)}; exit 1; }}"
         )
         result = await self.run(["sh", "-c", script], input=data, check=False)
         if result.code != 0:
