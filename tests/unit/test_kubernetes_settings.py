@@ -16,6 +16,7 @@ from cumulet.kubernetes import DISTRIBUTIONS, ROLES, Cluster, Join, Node, Role, 
 from cumulet.kubernetes import k3s as k3s_settings
 from cumulet.kubernetes import kubeadm_services as services
 from cumulet.kubernetes.layout import ADMIN, CONFIG, MADE, PKI, VERSIONS
+from cumulet.site.kubeadm import CLIENTS
 from cumulet_builder.kubernetes.k3s import check_settings, unknown_keys
 from cumulet_builder.kubernetes.pins import load_flags, load_pin
 
@@ -173,7 +174,7 @@ def test_what_units_wait_for_is_made_by_somebody() -> None:
     for node in (Node("p1", "single", "10.0.0.11"), Node("p2", "master", "10.0.0.12")):
         cluster = replace(SITE, balanced=("10.0.0.12",))
         made |= set(DISTRIBUTIONS["kubeadm"].make_node_setup(cluster, node, [node], None).files)
-    made |= {MADE, services.ADDONS_DONE, services.PROXY_CONFIG, "/etc/kubernetes/bootstrap-kubelet.conf"}
+    made |= {*CLIENTS, MADE, services.ADDONS_DONE, services.PROXY_CONFIG, "/etc/kubernetes/bootstrap-kubelet.conf"}
     for name, unit in units_of(setup).items():
         paths = [path.lstrip("!|") for path in lines_of(unit, "ConditionPathExists")] + lines_of(
             unit, "EnvironmentFile"

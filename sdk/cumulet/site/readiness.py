@@ -76,7 +76,6 @@ def read_names(request: str) -> set[str] | None:
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (
         ValueError,
-        binascii.Error,
         x509.ExtensionNotFound,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
