@@ -6,6 +6,7 @@ name, no settings that are not flags, nobody in without the token.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -42,7 +43,7 @@ NAME, SUBNET, PORT = "ks", "10.53.0.0/24", 8053
 ROLES = {"n1": "control", "n2": "master", "n3": "master", "n4": "worker", "n5": "worker"}
 # Only leads to the stand-in, which lies in /etc: the image is the same whatever the stand-in does.
 SHIM = '#!/bin/sh\nexec /etc/cumulet/stand-in/k3s "$@"\n'
-LEARNS, FRESH = 1.0, 3.0
+LEARNS, FRESH = 1.0, 5.0
 """Seconds until a learner is promoted; seconds after which a silent program counts as dead."""
 
 
@@ -193,7 +194,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        # Nodes lose their power in the middle of a question.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""

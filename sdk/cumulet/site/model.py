@@ -110,6 +110,13 @@ class SiteNode(Part):
     port: int = Field(22, ge=1, le=65535, description="Port of its ssh server")
 
 
+def _check_count(nodes: tuple[SiteNode, ...]) -> tuple[SiteNode, ...]:
+    # Not a length in the type: that would be held against the nodes without a mistake only.
+    if not 1 <= len(nodes) <= MOST_NODES:
+        raise ValueError(f"a site has 1 to {MOST_NODES} nodes, this one has {len(nodes) or 'none'}")
+    return nodes
+
+
 class Ssh(Part):
     """How the devices are reached. Host keys are always checked."""
 
@@ -168,7 +175,7 @@ class SiteDocument(Part):
     version: Literal[1]
     site: Name
     distribution: Literal["k3s", "kubeadm"] = "k3s"
-    nodes: tuple[SiteNode, ...] = Field(min_length=1, max_length=MOST_NODES)
+    nodes: Annotated[tuple[SiteNode, ...], AfterValidator(_check_count)]
     workers: Literal["remaining", "all"] = Field("remaining", description="all: control and masters also take work")
     ssh: Ssh = Ssh()
     network: Net = Net()
