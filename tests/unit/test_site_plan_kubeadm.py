@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def make_site(extra: str = "") -> SiteDocument:
 SITE = make_site()
 
 
+@cache
 def make_whole(site: SiteDocument = SITE) -> SiteFacts:
     """A site that is as its document says."""
     members = tuple(Member(node.name, node.name, node.address, False) for node in site.servers)
