@@ -5,9 +5,15 @@ export ETCDCTL_CERT=$pki/healthcheck-client.crt ETCDCTL_KEY=$pki/healthcheck-cli
 verb=$1
 shift
 # id, state, name, peers, clients, learner; one member a line.
-members() { etcdctl member list | sed 's/, /,/g'; }
+members() { printf '%s\n' "$list" | sed 's/, /,/g'; }
 id_of() { members | awk -F, -v peer="$1" '$4 == peer { print $1 }'; }
 
+case $verb in
+add | promote | remove | whole)
+    # An etcd that does not answer has not let anybody go: what follows a removal clears a disk.
+    list=$(etcdctl member list) || exit 1
+    ;;
+esac
 case $verb in
 healthy)
     etcdctl endpoint health >/dev/null
