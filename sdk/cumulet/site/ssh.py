@@ -202,8 +202,9 @@ async def _log_in(site: SiteDocument, node: SiteNode, folder: Path) -> asyncssh.
         message = f"{node.name} ({node.address}): does not let {site.ssh.user} in with this key"
         raise TargetError(message, hint="site.yaml: ssh.key names the private key") from error
     except (asyncssh.KeyImportError, FileNotFoundError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise TargetError(
-            f"ssh.key {site.ssh.key}: {error}", hint="site.yaml: ssh.key names the private key"
+            f"ssh.key {site.ssh.key}: {reason}", hint="site.yaml: ssh.key names the private key"
         ) from error
     except (TimeoutError, OSError, asyncssh.Error) as error:
         raise _unreachable(node, error) from error
