@@ -59,7 +59,7 @@ def make_facts(
 ) -> SiteFacts:
     hosts = {node.name: HostFacts(node.name, architecture="arm64", disk=disk) for node in site.nodes}
     have = {node.name: holdings.get(node.name, holdings.get("*", Holding())) for node in site.nodes}
-    return SiteFacts(hosts, PackageFacts(INDEX, "index", "signature", kept, have))
+    return SiteFacts(hosts, packages=PackageFacts(INDEX, "index", "signature", kept, have))
 
 
 def bring(phases: list[Phase]) -> dict[str, Handle]:

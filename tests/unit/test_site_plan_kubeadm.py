@@ -52,7 +52,7 @@ def make_whole(site: SiteDocument = SITE) -> SiteFacts:
         label = ROLE_LABELS.get(node.role)
         roles = frozenset([label] if label else [])
         known[node.name] = NodeFacts(node.name, True, node.address, labels=roles, taints=roles)
-    return SiteFacts(hosts, members, known, api=True, addons=kubeadm.make_manifests(site)[1])
+    return SiteFacts(hosts, members, nodes=known, api=True, addons=kubeadm.make_manifests(site)[2])
 
 
 def make_bare(**etcd_data: bool) -> SiteFacts:
@@ -235,10 +235,10 @@ def test_a_worker_half_way_in_joins_with_a_new_token() -> None:
 def test_what_does_not_run_is_started(name: str) -> None:
     facts = make_whole()
     stopped = facts.hosts[name].active - {"kubelet"}
-    prefix = {"control": "kubernetes", "master": "masters", "worker": "workers"}[ROLES[name]]
+    prefix = {"control": "masters.control", "master": "masters.start", "worker": "workers.start"}[ROLES[name]]
     plan = make_plan(SITE, change(facts, name, active=stopped), {})
     (step,) = [step for phase in plan for step in phase.steps]
-    assert (step.id, step.why) == (f"{prefix}.start@{name}", "not running: kubelet")
+    assert (step.id, step.why) == (f"{prefix}@{name}", "not running: kubelet")
 
 
 def test_changed_settings_restart_what_reads_them_and_a_balancer_is_reloaded() -> None:
@@ -256,7 +256,7 @@ def test_changed_settings_restart_what_reads_them_and_a_balancer_is_reloaded() -
 
 def test_a_changed_document_changes_settings_and_lets_everybody_stay() -> None:
     steps = ids(make_plan(make_site("addons: [coredns]\n"), make_whole(), {}))
-    assert steps == ["admission.addons@p2"]
+    assert steps == ["masters.addons@p2"]
 
 
 def test_labels_and_taints_follow_the_roles() -> None:

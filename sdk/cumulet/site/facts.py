@@ -82,7 +82,6 @@ class SiteFacts:
     """All devices that answered, and the cluster as its own programs see it."""
 
     hosts: Mapping[str, HostFacts]
-    packages: PackageFacts | None = None
     members: tuple[Member, ...] = ()
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
     api: bool = False
@@ -90,6 +89,8 @@ class SiteFacts:
     """Digest of what was last put into the cluster."""
     tokens: int = 0
     """How many tokens would let a device in."""
+    packages: PackageFacts | None = None
+    """What is to be handed out, and who has it; None for a site without packages."""
 
     def member(self, name: str) -> Member | None:
         """The etcd member of a node."""

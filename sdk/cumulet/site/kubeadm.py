@@ -116,14 +116,19 @@ def _make_servers(site: SiteDocument, facts: SiteFacts) -> list[Step]:
         steps += _make_server(site, node, facts)
         if node == site.masters[0]:
             steps += _make_addons(site, facts, "masters")
-            steps += _make_awake(site.control, facts)
+            steps += [] if _joins(site.control, steps) else _make_awake(site.control, facts)
         waiting = [node] if node != site.masters[0] else [site.control, node]
-        waiting = [each for each in waiting if not facts.nodes.get(each.name, UNKNOWN).ready]
+        waiting = [each for each in waiting if _joins(each, steps) or not facts.nodes.get(each.name, UNKNOWN).ready]
         if waiting:
             title = f"{' and '.join(each.name for each in waiting)}: Ready"
             ready = (wait_nodes(waiting, KUBECTL),)
             steps.append(Step("masters.ready", site.masters[0].name, title, "not Ready when last seen", ready))
     return steps
+
+
+def _joins(node: SiteNode, steps: list[Step]) -> bool:
+    """Whether a server joins by these steps: what was known of it before says nothing then."""
+    return any(step.name == "masters.serve" and step.host == node.name for step in steps)
 
 
 def _make_awake(control: SiteNode, facts: SiteFacts) -> list[Step]:
