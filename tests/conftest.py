@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import http.server
+import json
 import os
 import socket
 import struct
@@ -18,6 +20,7 @@ from typing import Any, NoReturn
 import pytest
 
 from cumulet.core import proc
+from cumulet.core.deadline import Deadline
 
 Write = Callable[[str, str], Path]
 
@@ -163,3 +166,43 @@ def shop() -> Iterator[Callable[..., Shop]]:
     """`shop(folder)`: the folder behind a web server, on this computer or on another address of it."""
     with ExitStack() as stack:
         yield lambda folder, address="127.0.0.1": stack.enter_context(open_shop(folder, address))
+
+
+@contextmanager
+def open_registry(folder: Path, program: str, address: str) -> Iterator[str]:
+    with socket.create_server((address, 0)) as free:
+        place = f"{address}:{free.getsockname()[1]}"
+    settings = {
+        "version": "0.1",
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": place},
+    }
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with (folder / "log").open("w") as log:
+        process = proc.spawn([program, "serve", folder / "settings.json"], log=log)
+        try:
+            deadline = Deadline.after(20)
+            while True:
+                connection = http.client.HTTPConnection(place)
+                try:
+                    connection.request("GET", "/v2/")
+                    connection.getresponse().read()
+                    break
+                except OSError:
+                    deadline.check(f"{place}: a registry")
+                    deadline.sleep(0.05)
+                finally:
+                    connection.close()
+            yield place
+        finally:
+            proc.stop(process)
+
+
+@pytest.fixture
+def registries(tmp_path: Path, need: Callable[[str], str]) -> Iterator[Callable[..., str]]:
+    """`registries()`: HOST:PORT of Debian's docker-registry, running on this computer or on another address of it."""
+    program = need("docker-registry")
+    with ExitStack() as stack:
+        yield lambda address="127.0.0.1": stack.enter_context(open_registry(tmp_path / "registry", program, address))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import random
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from cumulet.core import proc
 from cumulet.core.errors import TargetError
 from cumulet.packages import Index, load_public, parse_index, verify
 from cumulet.packages.device.chunks import Blob, Part
@@ -22,39 +18,14 @@ from cumulet.packages.device.pull import Effort, pull
 from cumulet.packages.device.sources import open_source
 from cumulet_builder.commands.package import package
 
-Need = Callable[[str], str]
 Run = Callable[..., str]
 BODY = random.Random(2).randbytes((9 << 20) + 77)
 
 
 @pytest.fixture
-def registry(tmp_path: Path, need: Need) -> Iterator[str]:
-    """Debian's docker-registry on this computer."""
-    program = need("docker-registry")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = {
-        "version": "0.1",
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    (tmp_path / "registry.json").write_text(json.dumps(settings))
-    with (tmp_path / "registry.log").open("w") as log:
-        process = proc.spawn([program, "serve", tmp_path / "registry.json"], log=log)
-        try:
-            for _ in range(200):
-                try:
-                    connection = http.client.HTTPConnection("127.0.0.1", port)
-                    connection.request("GET", "/v2/")
-                    connection.getresponse().read()
-                    connection.close()
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            yield f"oci+http://127.0.0.1:{port}/edge/packages"
-        finally:
-            proc.stop(process)
+def registry(registries: Callable[[], str]) -> str:
+    """A repository of a registry on this computer."""
+    return f"oci+http://{registries()}/edge/packages"
 
 
 @pytest.fixture
