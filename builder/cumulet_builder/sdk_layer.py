@@ -60,7 +60,7 @@ def load_sdk() -> Tree:
     folder = Path(cumulet.__file__).parent
     tree = Tree()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".j2", ".yaml", ".typed"):
+        if path.is_file() and path.suffix in (".py", ".j2", ".sh", ".yaml", ".typed"):
             tree.file(f"{SITE}/cumulet/{path.relative_to(folder)}", path.read_bytes())
     version = metadata.version("cumulet-board")
     about = f"Metadata-Version: 2.4\nName: cumulet-board\nVersion: {version}\n"

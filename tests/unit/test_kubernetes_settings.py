@@ -16,7 +16,7 @@ from cumulet.kubernetes import DISTRIBUTIONS, ROLES, Cluster, Join, Node, Role, 
 from cumulet.kubernetes import k3s as k3s_settings
 from cumulet.kubernetes import kubeadm_services as services
 from cumulet.kubernetes.layout import ADMIN, CONFIG, MADE, PKI, VERSIONS
-from cumulet.site.kubeadm import CLIENTS
+from cumulet.site.kubeadm_nodes import CLIENTS
 from cumulet_builder.kubernetes.k3s import check_settings, unknown_keys
 from cumulet_builder.kubernetes.pins import load_flags, load_pin
 
@@ -41,7 +41,7 @@ MADE_BY_KUBEADM = {
 def make_configs() -> Iterator[tuple[str, Role, dict[str, Any]]]:
     """Every config.yaml that there can be: mode of k3s, role, settings."""
     for role in ROLES[1:]:
-        for cluster in (Cluster(), replace(SITE, addons=())):
+        for cluster in (Cluster(), replace(SITE, addons=(), masters_work=False)):
             for join in (None, JOIN) if role != "worker" else (JOIN,):
                 mode = "server" if role in SERVERS else "agent"
                 yield mode, role, k3s_settings.make_config(cluster, Node("p1", role, "10.0.0.11"), join)

@@ -204,7 +204,10 @@ def test_a_master_that_has_lost_its_disk_leaves_etcd_and_joins_again() -> None:
 
 def test_data_of_another_cluster_are_removed_before_a_master_joins() -> None:
     facts = change(forget(make_whole(), "p3"), "p3", active=frozenset(), files={})
-    assert ids(plan_of(facts))[1:3] == ["masters.wipe@p3", "masters.join@p3"]
+    plan = plan_of(facts)
+    assert ids(plan)[1:3] == ["masters.wipe@p3", "masters.join@p3"]
+    # Its certificates too: with them no server here would let it in.
+    assert step_of(plan, "masters.wipe@p3").actions[-1] == Run(("rm", "-rf", "/var/lib/rancher/k3s/server"))
 
 
 @pytest.mark.parametrize("api", [True, False])

@@ -11,7 +11,7 @@ import pytest
 from cumulet.core.errors import TargetError
 from cumulet.core.files import sha256_text
 from cumulet.kubernetes.kubeadm_documents import make_containerd_config
-from cumulet.site import kubeadm
+from cumulet.site import kubeadm, kubeadm_nodes
 from cumulet.site.actions import Fetch, Late, Plan, Put, Run, Step, Wait, count_steps, describe
 from cumulet.site.facts import HostFacts, Member, NodeFacts, SiteFacts
 from cumulet.site.model import SiteDocument, parse_site
@@ -22,8 +22,8 @@ ROLES = {"p1": "control", "p2": "master", "p3": "master", "p4": "worker", "p5": 
 SECRETS = {
     "token": "abcdef.0123456789abcdef",
     "token-life": "1800",
-    **{f"pki/{name}": f"SECRET {name}" for name in kubeadm.AUTHORITY},
-    **{f"client{path}": f"SECRET {path}" for path in kubeadm.CLIENTS},
+    **{f"pki/{name}": f"SECRET {name}" for name in kubeadm_nodes.AUTHORITY},
+    **{f"client{path}": f"SECRET {path}" for path in kubeadm_nodes.CLIENTS},
 }
 
 
@@ -42,17 +42,17 @@ def make_whole(site: SiteDocument = SITE) -> SiteFacts:
     hosts = {node.name: HostFacts(node.name) for node in site.nodes}
     known = {}
     for node in site.nodes:
-        setup = kubeadm.make_setup(site, node, SiteFacts(hosts, members))
+        setup = kubeadm_nodes.make_setup(site, node, SiteFacts(hosts, members=members))
         texts = {**setup.files, **make_system_files(site, node)}
-        texts[kubeadm.RUNTIME_CONFIG] = make_containerd_config(make_node(node, hosts[node.name]))
-        files = {path: sha256_text(text.content) for path, text in texts.items() if path not in kubeadm.ONCE}
+        texts[kubeadm_nodes.RUNTIME_CONFIG] = make_containerd_config(make_node(node, hosts[node.name]))
+        files = {path: sha256_text(text.content) for path, text in texts.items() if path not in kubeadm_nodes.ONCE}
         keeps = node.role != "worker"
-        units = frozenset(kubeadm.units_of(node))
+        units = frozenset(kubeadm_nodes.units_of(node))
         hosts[node.name] = HostFacts(node.name, active=units, made=True, etcd_data=keeps, files=files)
         label = ROLE_LABELS.get(node.role)
         roles = frozenset([label] if label else [])
         known[node.name] = NodeFacts(node.name, True, node.address, labels=roles, taints=roles)
-    return SiteFacts(hosts, members, nodes=known, api=True, addons=kubeadm.make_manifests(site)[2])
+    return SiteFacts(hosts, members=members, nodes=known, api=True, addons=kubeadm.make_manifests(site)[2])
 
 
 def make_bare(**etcd_data: bool) -> SiteFacts:
@@ -80,7 +80,7 @@ def with_member(facts: SiteFacts, name: str, member: Member | None) -> SiteFacts
 
 def half_way(facts: SiteFacts, name: str, *, data: bool) -> SiteFacts:
     """Without the unit files being right: what a device looks like whose join was cut off."""
-    return change(facts, name, active=frozenset(), made=False, etcd_data=data)
+    return say(change(facts, name, active=frozenset(), made=False, etcd_data=data), name, ready=False)
 
 
 def ids(plan: Plan) -> list[str]:
@@ -231,14 +231,20 @@ def test_a_worker_half_way_in_joins_with_a_new_token() -> None:
     assert plan_ids(facts) == ["admission.token@p2", "workers.join@p5", "settle.token@p2"]
 
 
+def test_a_token_that_an_earlier_run_has_left_is_taken_away() -> None:
+    assert plan_ids(replace(make_whole(), tokens=1)) == ["settle.token@p2"]
+
+
 @pytest.mark.parametrize("name", ROLES)
 def test_what_does_not_run_is_started(name: str) -> None:
     facts = make_whole()
     stopped = facts.hosts[name].active - {"kubelet"}
-    prefix = {"control": "masters.control", "master": "masters.start", "worker": "workers.start"}[ROLES[name]]
+    prefix = {"control": "kubernetes", "master": "masters", "worker": "workers"}[ROLES[name]]
     plan = make_plan(SITE, change(facts, name, active=stopped), {})
     (step,) = [step for phase in plan for step in phase.steps]
-    assert (step.id, step.why) == (f"{prefix}@{name}", "not running: kubelet")
+    # The control node's is started when there is an API server.
+    wanted = "masters.control@p1" if name == "p1" else f"{prefix}.start@{name}"
+    assert (step.id, step.why) == (wanted, "not running: kubelet")
 
 
 def test_changed_settings_restart_what_reads_them_and_a_balancer_is_reloaded() -> None:

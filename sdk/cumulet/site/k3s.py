@@ -20,7 +20,9 @@ from cumulet.site.parts import UNKNOWN, is_changed, make_node, wait_nodes
 
 KUBECTL: Final = ("k3s", "kubectl", "--kubeconfig=/etc/rancher/k3s/k3s.yaml")
 ADMISSION: Final = "/var/lib/rancher/k3s/server/token"
-DATA: Final = "/var/lib/rancher/k3s/server/db"
+SERVER: Final = "/var/lib/rancher/k3s/server"
+"""All that a server keeps; with the certificates of another cluster it would not be let in."""
+DATA: Final = f"{SERVER}/db"
 PORT: Final = 6443
 VOTER: Final = '{.status.conditions[?(@.type=="EtcdIsVoter")].status}'
 REMOVED: Final = "{.metadata.annotations.etcd\\.k3s\\.cattle\\.io/removed-node-name}"
@@ -199,7 +201,7 @@ def _make_master(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
         steps += _make_removal(node, _find_server(site, facts, but=node), "masters", reason)
     elif not known.name and facts.api and host.etcd_data and _find_changes(site, node, facts, site.control):
         # k3s would go on with what it finds. What an earlier try of this site has left has this site's settings.
-        steps += [_make_wipe(node, "masters", "remove data of another cluster", "no server here knows it")]
+        steps += [_make_wipe(node, "masters", "remove data of another cluster", "no server here knows it", SERVER)]
     half = known.name or "k3s" in host.active or host.etcd_data
     why = "is half-way in" if half else "is not in yet"
     # Waited for on the master itself: until the first one is in, nobody else has an API server.
@@ -224,9 +226,9 @@ def _make_removal(node: SiteNode, other: SiteNode, prefix: str, why: str) -> lis
     ]
 
 
-def _make_wipe(node: SiteNode, prefix: str, title: str, why: str) -> Step:
+def _make_wipe(node: SiteNode, prefix: str, title: str, why: str, folder: str = DATA) -> Step:
     halt = Run(("systemctl", "stop", "k3s.service"), seconds=180)
-    return Step(f"{prefix}.wipe", node.name, title, why, (halt, Run(("rm", "-rf", DATA))))
+    return Step(f"{prefix}.wipe", node.name, title, why, (halt, Run(("rm", "-rf", folder))))
 
 
 def _make_admission(site: SiteDocument, facts: SiteFacts) -> list[Step]:
