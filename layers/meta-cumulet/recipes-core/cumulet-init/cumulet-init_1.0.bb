@@ -1,0 +1,13 @@
+SUMMARY = "From the kernel to systemd: finds the root slot and puts the writable folders over it"
+DESCRIPTION = "The one script of the initramfs: mounts the root slot read-only, repairs and mounts the data partition, \
+and hands over."
+HOMEPAGE = "https://cumulet.dev"
+SECTION = "base"
+
+CUMULET_ARCHIVE = "init.tar"
+
+inherit cumulet-handover allarch
+
+FILES:${PN} = "/init /dev /proc /run /sys /sysroot"
+
+RDEPENDS:${PN} = "busybox"
