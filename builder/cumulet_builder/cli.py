@@ -43,6 +43,8 @@ COMMANDS = {
     "boot": Entry("cumulet_builder.commands.boot:command", "Start an image in QEMU."),
     "test": Entry("cumulet_builder.commands.test:command", "Boot an image in QEMU and check what its recipe promises."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
+    "kas": Entry("cumulet_builder.commands.kas:command", "Print the kas document of a recipe, for Yocto."),
+    "parity": Entry("cumulet_builder.commands.parity:command", "Tell which engine builds which feature."),
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),
     "recipes": Entry("cumulet_builder.commands.recipes:command", "List bundled boards, images and features."),
     "doctor": Entry("cumulet_builder.commands.doctor:command", "Tell what this computer lacks, and what fixes it."),

@@ -68,6 +68,9 @@ Package = Annotated[
         "the name of a Debian package; write it like htop, or htop=3.4.1-5",
     ),
 ]
+LayerPackage = Annotated[
+    str, *_form(r"[a-z0-9][A-Za-z0-9.+_-]*", "the name of a package of a layer; write it like htop, without a version")
+]
 Module = Annotated[
     str, *_form(r"[A-Za-z0-9_*?\[\]-]+", "the name of a kernel module; write it like veth, without .ko and folder")
 ]
@@ -151,6 +154,14 @@ class Trim(Part):
     package_manager: bool = Field(True, description="Drop dpkg and apt; the package list stays for scanners")
     drop: tuple[str, ...] = Field((), description="More glob patterns of absolute paths to drop")
     keep: tuple[str, ...] = Field((), description="Glob patterns kept in spite of every drop")
+
+
+class Yocto(Part):
+    """What the yocto engine builds where Debian packages and wheels are named."""
+
+    packages: tuple[LayerPackage, ...] = Field((), description="Packages of layers that stand for the Debian ones")
+    layers: tuple[Name, ...] = Field((), description="Fragments of recipes/kas with the layers that they come from")
+    unsupported: str = Field("", description="Why the yocto engine cannot build this, in one sentence")
 
 
 class Disk(Part):
@@ -251,6 +262,7 @@ class Recipe(Part):
     files: tuple[File, ...] = ()
     mask: tuple[Unit, ...] = Field((), description="systemd units that must not run")
     enable: tuple[Unit, ...] = Field((), description="systemd units to start at boot")
+    yocto: Yocto = Yocto()
     trim: Trim = Trim()
     disk: Disk = Disk()
     size_budget: SizeBudget = SizeBudget()
