@@ -5,7 +5,7 @@ SECTION = "bsp"
 
 CUMULET_ARCHIVE = "boot.tar"
 
-inherit cumulet-handover deploy nopackages linux-kernel-base
+inherit cumulet_handover deploy nopackages linux-kernel-base
 
 PACKAGE_ARCH = "${MACHINE_ARCH}"
 

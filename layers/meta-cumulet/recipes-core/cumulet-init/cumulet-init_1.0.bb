@@ -1,4 +1,4 @@
-SUMMARY = "From the kernel to systemd: finds the root slot and puts the writable folders over it"
+SUMMARY = "From the kernel to systemd: the root slot, and writable folders over it"
 DESCRIPTION = "The one script of the initramfs: mounts the root slot read-only, repairs and mounts the data partition, \
 and hands over."
 HOMEPAGE = "https://cumulet.dev"
@@ -6,7 +6,7 @@ SECTION = "base"
 
 CUMULET_ARCHIVE = "init.tar"
 
-inherit cumulet-handover allarch
+inherit cumulet_handover allarch
 
 FILES:${PN} = "/init /dev /proc /run /sys /sysroot"
 

@@ -6,7 +6,7 @@ SECTION = "base"
 
 CUMULET_ARCHIVE = "system.tar"
 
-inherit cumulet-handover allarch
+inherit cumulet_handover allarch
 
 FILES:${PN} = "${sysconfdir} ${nonarch_libdir} ${datadir} ${localstatedir} /data /boot"
 

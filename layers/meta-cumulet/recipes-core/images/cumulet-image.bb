@@ -5,7 +5,7 @@ LICENSE = "Apache-2.0"
 
 INITRAMFS_IMAGE = "cumulet-initramfs"
 
-inherit cumulet-image
+inherit cumulet_image
 
 EFI_LOADER_ARCH = "${@'aa64' if d.getVar('TARGET_ARCH') == 'aarch64' else 'x64'}"
 CUMULET_INITRAMFS = "${INITRAMFS_IMAGE}-${MACHINE}.cpio.zst"

@@ -11,8 +11,8 @@ RDEPENDS:${PN} = "\
     busybox \
     ca-certificates \
     coreutils \
-    cumulet-system \
     cumulet-selftest \
+    cumulet-system \
     e2fsprogs-e2fsck \
     e2fsprogs-mke2fs \
     iproute2 \

@@ -5,7 +5,7 @@ SECTION = "devel/python"
 
 CUMULET_ARCHIVE = "sdk.tar"
 
-inherit python3-dir cumulet-handover allarch
+inherit python3-dir cumulet_handover allarch
 
 # The archive has the package's files from their own folder on; where they go is this Python's business.
 do_install() {
@@ -16,15 +16,11 @@ do_install() {
 FILES:${PN} = "${PYTHON_SITEPACKAGES_DIR}"
 
 RDEPENDS:${PN} = "\
-    python3-core \
-    python3-asyncio \
-    python3-json \
-    python3-logging \
-    python3-misc \
-    python3-modules \
     python3-click \
+    python3-core \
     python3-httpx \
     python3-jinja2 \
+    python3-modules \
     python3-pydantic \
     python3-pyyaml \
     python3-rich \

@@ -5,7 +5,7 @@ SECTION = "base"
 
 CUMULET_ARCHIVE = "kubernetes.tar"
 
-inherit cumulet-handover allarch
+inherit cumulet_handover allarch
 
 FILES:${PN} = "${sysconfdir} ${nonarch_libdir} ${datadir} ${bindir} ${localstatedir}"
 
