@@ -66,7 +66,7 @@ def measure_sizes(recipe: Recipe, stages: Mapping[str, Path]) -> Sizes:
     """The sizes of an image; reads samples of every file in its root."""
     tree = read_tar(stages["root"] / "root.tar")
     packages = json.loads((stages["packages"] / "owners.json").read_text())
-    layers = {name: read_tar(stages[name] / file) for name, file in LAYERS.items() if name in stages}
+    layers = {name: read_tar(path) for name, path in list_layers(stages).items()}
     root = (stages["erofs"] / "root.erofs").stat().st_size
     disk = stages["image"] / DISK
     ranges = probe_stored(disk) if disk.exists() else []
@@ -78,6 +78,12 @@ def measure_sizes(recipe: Recipe, stages: Mapping[str, Path]) -> Sizes:
         partitions=_make_partitions(recipe, ranges) if ranges else (),
         limits=make_limits(recipe.size_budget),
     )
+
+
+def list_layers(stages: Mapping[str, Path]) -> dict[str, Path]:
+    """Layer of ours -> its archive. bitbake makes its root in one piece: there are none."""
+    found = {name: stages[name] / file for name, file in LAYERS.items() if name in stages}
+    return {name: path for name, path in found.items() if path.exists()}
 
 
 def collect_outputs(folder: Path, stages: Iterable[Path]) -> tuple[Output, ...]:

@@ -84,7 +84,7 @@ def make_lock(image: str, fragments: Sequence[Mapping[str, Any]], commits: Mappi
         for name, each in fragment["repos"].items():
             known = merged.setdefault(name, {"url": "", "branch": "", "layers": {}})
             known |= {key: value for key, value in each.items() if key != "layers"}
-            known["layers"] = {**known["layers"], **(each.get("layers") or {})}
+            known["layers"] = dict(sorted({**known["layers"], **(each.get("layers") or {})}.items()))
     missing = [name for name in merged if name not in commits]
     if missing:
         raise UsageError(f"recipes/kas/lock.yaml: no commit of {', '.join(missing)}", hint="install cumulet again")

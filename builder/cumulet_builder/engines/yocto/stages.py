@@ -114,7 +114,8 @@ def _make_bitbake_stage(prepared: Prepared, workspace: Path, config: YoctoConfig
             write_documents(prepared, workspace)
             computer = make_text(make_computer_document(config, prepared.setting.lock, workspace))
             write_text(workspace / bitbake.COMPUTER, computer)
-            bitbake.run_kas(make_command(prepared, workspace, config), workspace, workshop.tell)
+            command = make_command(prepared, workspace, config)
+            bitbake.run_kas(command, workspace, lambda text: workshop.tell(f"    {text}"))
             workshop.log.write((workspace / bitbake.LOG).read_text(errors="replace"))
             deploy.collect(deploy.make_deploy_folder(workspace / bitbake.BUILD, machine), names, workshop.folder)
 
