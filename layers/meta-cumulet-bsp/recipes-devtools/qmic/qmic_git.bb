@@ -5,8 +5,8 @@ SECTION = "devel"
 LICENSE = "BSD-3-Clause"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=ca25dbf5ebfc1a058bfc657c895aac2f"
 
-SRC_URI = "git://github.com/linux-msm/qmic.git;branch=master;protocol=https"
 PV = "0.1+git"
+SRC_URI = "git://github.com/linux-msm/qmic.git;branch=master;protocol=https"
 SRCREV = "815dd495eb087b3b3ea02a8ed43716efac43db1c"
 
 do_install() {
