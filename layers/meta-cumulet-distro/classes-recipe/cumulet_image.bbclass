@@ -45,8 +45,9 @@ WICVARS:append = "\
     CUMULET_UUID_ROOT_B CUMULET_UUID_DATA CUMULET_UUID_DATA_FS \
 "
 
-# In this order: what lies over the packages, then what goes, then what is written down about the rest.
-ROOTFS_POSTPROCESS_COMMAND:append = " cumulet_lay_over cumulet_trim cumulet_refuse_postinsts cumulet_write_facts"
+# In this order: what lies over the packages, then what goes; when nothing changes any more, what is there.
+ROOTFS_POSTPROCESS_COMMAND:append = " cumulet_lay_over cumulet_trim"
+ROOTFS_POSTUNINSTALL_COMMAND:append = " cumulet_refuse_postinsts cumulet_write_facts"
 
 # Files that packages own too, and the recipe's own files: the recipe has the last word.
 cumulet_lay_over() {
@@ -64,11 +65,14 @@ python cumulet_trim() {
     root = Path(d.getVar("IMAGE_ROOTFS"))
     words = lambda name: (d.getVar(name) or "").split()
     trim.drop_paths(root, words("CUMULET_TRIM_DROP") + ["/boot/*"], words("CUMULET_TRIM_KEEP"))
-    kept, unknown = trim.keep_modules(root, words("CUMULET_MODULES"))
-    if unknown:
-        bb.fatal("kernel modules that this kernel lacks: %s" % " ".join(unknown))
+    # Who needs whom is told by lists that otherwise are only made once the root is whole, and then are made anew.
     for folder in sorted((root / "usr/lib/modules").glob("*")):
         subprocess.check_call(["depmod", "-b", str(root / "usr"), folder.name])
+    kept, unknown = trim.keep_modules(root, words("CUMULET_MODULES"))
+    # Kernels move drivers about. What Kubernetes cannot do without, cumulet checks once the image is there.
+    if unknown:
+        bb.warn("kernel modules that this kernel has not: %s" % " ".join(unknown))
+    bb.note("kernel modules that stay: %s" % " ".join(kept))
 }
 
 # A script that could not run here would want to write into a root that is read-only.

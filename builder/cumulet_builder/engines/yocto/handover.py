@@ -31,6 +31,8 @@ UNITS = {
 OVERLAID = ("/etc/fstab", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf")
 # Said by openembedded-core itself, in its own words.
 LEFT_OUT = ("/usr/lib/os-release", "/etc/systemd/system/default.target")
+# containerd's own package has it.
+IN_PACKAGES = ("/usr/bin/ctr",)
 # Written by the recipe that knows the kernel.
 KERNEL = "@KERNEL@"
 
@@ -99,7 +101,7 @@ def make_kubernetes_tree(recipe: Recipe) -> Tree:
     tree = make_setup_tree(k3s.make_image_setup(make_cluster(recipe.kubernetes)))
     tree.folder("/var/lib/rancher")
     tree.folder("/var/lib/kubelet")
-    return tree
+    return Tree({path: node for path, node in tree.nodes.items() if path not in IN_PACKAGES})
 
 
 def make_digests(handover: Mapping[str, Tree]) -> dict[str, str]:
