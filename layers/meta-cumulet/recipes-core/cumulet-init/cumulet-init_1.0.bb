@@ -11,3 +11,5 @@ inherit cumulet_handover allarch
 FILES:${PN} = "/init /dev /proc /run /sys /sysroot"
 
 RDEPENDS:${PN} = "busybox"
+# Its interpreter is known to the check by its path in /usr alone.
+INSANE_SKIP:${PN} = "file-rdeps"
