@@ -12,4 +12,5 @@ FILES:${PN} = "/init /dev /proc /run /sys /sysroot"
 
 RDEPENDS:${PN} = "busybox"
 # Its interpreter is known to the check by its path in /usr alone.
+# nooelint: oelint.vars.insaneskip
 INSANE_SKIP:${PN} = "file-rdeps"
