@@ -240,6 +240,13 @@ def test_a_computer_that_can_do_neither_is_told_what_to_install() -> None:
     assert caught.value.hint.startswith("sudo apt-get install chrpath rpcsvc-proto, or install podman")
 
 
+def test_without_kas_one_is_told_how_to_get_it() -> None:
+    bitbake.check_kas(lambda name: name)
+    with pytest.raises(ToolError, match="kas is not installed") as caught:
+        bitbake.check_kas(lambda name: None)
+    assert caught.value.hint == "pip install 'cumulet-board[yocto]'"
+
+
 def test_a_container_sees_the_folders_that_the_documents_name() -> None:
     words = make_command(Path("/work"), [Path("/layers"), Path("/work"), Path("/shared")], True)
     assert Path(words[0]).name == "kas-container"

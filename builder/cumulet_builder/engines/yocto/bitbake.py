@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
@@ -98,6 +99,12 @@ def _tail(log: Path, lines: int = 8) -> str:
 def missing_tools(find: Callable[[str], str | None] = proc.find) -> list[str]:
     """What bitbake needs of this computer and does not find."""
     return [name for name in HOST_TOOLS if find(name) is None]
+
+
+def check_kas(have: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """Raise ToolError if kas was not installed with cumulet."""
+    if not have("kas"):
+        raise ToolError("kas is not installed", hint="pip install 'cumulet-board[yocto]'")
 
 
 def want_container(config: YoctoConfig, missing: Sequence[str], have_runtime: bool) -> bool:

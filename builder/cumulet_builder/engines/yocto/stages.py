@@ -124,6 +124,7 @@ def _make_bitbake_stage(prepared: Prepared, workspace: Path, config: YoctoConfig
 
 def make_command(prepared: Prepared, workspace: Path, config: YoctoConfig) -> list[str]:
     """How kas is started on this computer."""
+    bitbake.check_kas()
     have_runtime = any(proc.find(name) for name in bitbake.RUNTIMES)
     in_container = bitbake.want_container(config, bitbake.missing_tools(), have_runtime)
     named = [Path(name) for name in (config.clones, config.downloads, config.sstate) if name]
