@@ -13,6 +13,8 @@
 #     overlayed  no recipe of ours hides another layer's, or is hidden
 #     build      every recipe of ours whose sources are local, to do_install
 #     layers     yocto-check-layer for each of the three (hours)
+#
+# MACHINES="one another" is for fewer machines, LAYERS for fewer layers.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,7 +22,7 @@ clones=$(cd "$1" && pwd)
 shift
 steps=${*:-parse graph fetch overlayed build layers}
 work=$clones/check
-machines=$(cd "$here/meta-cumulet-bsp/conf/machine" && ls ./*.conf | sed 's|./||; s|\.conf||')
+machines=${MACHINES:-$(cd "$here/meta-cumulet-bsp/conf/machine" && ls ./*.conf | sed 's|./||; s|\.conf||')}
 first=cumulet-qemuarm64
 base="cumulet-system cumulet-init cumulet-boot cumulet-initramfs cumulet-selftest linux-yocto systemd-boot"
 promised="$base k3s containerd runc cni onnxruntime litert python3-tensorflow-lite ncnn modemmanager gpsd python3-cumulet
@@ -120,7 +122,7 @@ check_build() {
 }
 
 check_layers() {
-    for layer in meta-cumulet-bsp meta-cumulet-distro meta-cumulet; do
+    for layer in ${LAYERS:-meta-cumulet-bsp meta-cumulet-distro meta-cumulet}; do
         others=$(printf "$clones/%s " openembedded-core/meta meta-openembedded/meta-oe meta-openembedded/meta-python meta-openembedded/meta-networking)
         status=ok
         rm -rf "$work/layer-build"
@@ -165,6 +167,13 @@ END
 cat >"$work/small.conf" <<'END'
 BBMASK:append = " /meta-openembedded/ /meta-virtualization/ /meta-onnxruntime/ /meta-tensorflow-lite/ /dynamic-layers/virtualization-layer/"
 CUMULET_INSTALL = ""
+BBFILE_PATTERN_IGNORE_EMPTY_openembedded-layer = "1"
+BBFILE_PATTERN_IGNORE_EMPTY_meta-python = "1"
+BBFILE_PATTERN_IGNORE_EMPTY_networking-layer = "1"
+BBFILE_PATTERN_IGNORE_EMPTY_filesystems-layer = "1"
+BBFILE_PATTERN_IGNORE_EMPTY_virtualization-layer = "1"
+BBFILE_PATTERN_IGNORE_EMPTY_meta-onnxruntime = "1"
+BBFILE_PATTERN_IGNORE_EMPTY_meta-tensorflow-lite = "1"
 END
 prepare
 for step in $steps; do
