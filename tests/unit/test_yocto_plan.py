@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
+from cumulet.core.documents import parse_document
 from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder.assets import find_assets
 from cumulet_builder.cli import main
 from cumulet_builder.engines.yocto import bitbake, repositories
 from cumulet_builder.engines.yocto.bitbake import make_command, want_container
-from cumulet_builder.engines.yocto.checks import K3S, KUBEADM
+from cumulet_builder.engines.yocto.checks import K3S, KUBEADM, Known, find_problems
 from cumulet_builder.engines.yocto.machines import load_machines
 from cumulet_builder.engines.yocto.prepare import check_recipe, make_lock, prepare
 from cumulet_builder.engines.yocto.stages import find_folders
 from cumulet_builder.parity import Cell, load_parity, make_table
-from cumulet_builder.recipe.load import load_recipe, resolve_recipe
+from cumulet_builder.recipe.load import Resolved, load_recipe, resolve_recipe
 from cumulet_builder.user_config import YoctoConfig, load_user_config
 
 Write = Callable[[str, str], Path]
@@ -84,6 +85,24 @@ def test_what_a_fragment_says_of_itself_is_the_reason(write: Write) -> None:
 def test_an_unknown_fragment_of_layers_is_refused_at_its_line(write: Write) -> None:
     path = write("r.yaml", f"{HEAD}yocto:\n  layers: [onnxruntime, tensorflow]\n")
     assert problems(path) == [("r.yaml", 6, "yocto.layers: no fragment 'tensorflow'")]
+
+
+def test_a_format_or_a_check_of_the_root_that_only_the_debian_engine_has_is_refused(write: Write) -> None:
+    # Checked in the document: what a recipe may say is for the model.
+    text = f"{HEAD}formats: [tar, android]\ndisk: {{verity: true}}\n"
+    document = parse_document(text, "r.yaml")
+    known = Known(frozenset({"qemu-arm64"}), frozenset())
+    recipe = load_recipe(write("r.yaml", HEAD))
+    found = find_problems(Resolved(recipe, document, ()), known)
+    assert [each.message for each in found] == [
+        "formats: not with the yocto engine: android",
+        "disk.verity: the yocto engine writes no tree of hashes",
+    ]
+
+
+def test_a_package_of_a_layer_has_no_version(write: Write) -> None:
+    with pytest.raises(UsageError, match="'htop=3' is not the name of a package of a layer"):
+        load_recipe(write("r.yaml", f"{HEAD}yocto: {{packages: [htop=3]}}\n"))
 
 
 def test_every_problem_comes_at_once(write: Write) -> None:

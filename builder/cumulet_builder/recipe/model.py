@@ -68,9 +68,6 @@ Package = Annotated[
         "the name of a Debian package; write it like htop, or htop=3.4.1-5",
     ),
 ]
-LayerPackage = Annotated[
-    str, *_form(r"[a-z0-9][A-Za-z0-9.+_-]*", "the name of a package of a layer; write it like htop, without a version")
-]
 Module = Annotated[
     str, *_form(r"[A-Za-z0-9_*?\[\]-]+", "the name of a kernel module; write it like veth, without .ko and folder")
 ]
@@ -156,10 +153,18 @@ class Trim(Part):
     keep: tuple[str, ...] = Field((), description="Glob patterns kept in spite of every drop")
 
 
+def _check_layer_package(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][A-Za-z0-9.+_-]*", text):
+        raise ValueError(f"{text!r} is not the name of a package of a layer; write it like htop, without a version")
+    return text
+
+
 class Yocto(Part):
     """What the yocto engine builds where Debian packages and wheels are named."""
 
-    packages: tuple[LayerPackage, ...] = Field((), description="Packages of layers that stand for the Debian ones")
+    packages: tuple[Annotated[str, AfterValidator(_check_layer_package)], ...] = Field(
+        (), description="Packages of layers that stand for the Debian ones"
+    )
     layers: tuple[Name, ...] = Field((), description="Fragments of recipes/kas with the layers that they come from")
     unsupported: str = Field("", description="Why the yocto engine cannot build this, in one sentence")
 

@@ -14,6 +14,8 @@ from cumulet.core.errors import Problem
 from cumulet_builder.recipe.load import Resolved
 
 DEBIAN_ONLY = ("packages", "base_packages", "wheels")
+# What bitbake's disk and root are turned into.
+FORMATS = ("disk", "blockmap", "directory", "tar", "oci")
 # What meta-virtualization at the locked commit has.
 K3S = "v1.36.1+k3s1"
 KUBEADM = "kubeadm's programs are built from Go modules by the debian engine alone"
@@ -29,7 +31,7 @@ class Known:
 
 def find_problems(resolved: Resolved, known: Known) -> list[Problem]:
     """Everything in a recipe that the engine cannot build. Pure."""
-    checks = (_board, _kubernetes, _kubernetes_version, _layers)
+    checks = (_board, _kubernetes, _kubernetes_version, _layers, _formats, _verity)
     found = [problem for check in checks for problem in check(resolved, known)]
     return [*found, *_unsupported(resolved), *_debian(resolved)]
 
@@ -72,6 +74,23 @@ def _layers(resolved: Resolved, known: Known) -> list[Problem]:
         for word in _at(resolved, "yocto", "layers").items
         if word.content not in known.layers
     ]
+
+
+def _formats(resolved: Resolved, known: Known) -> list[Problem]:
+    hint = f"formats: [{', '.join(FORMATS)}]; a phone's boot.img and sparse disk are made without being asked for"
+    return [
+        word.place.problem(f"formats: not with the yocto engine: {word.content}", hint)
+        for word in _at(resolved, "formats").items
+        if word.content not in FORMATS
+    ]
+
+
+def _verity(resolved: Resolved, known: Known) -> list[Problem]:
+    verity = resolved.document.at(("disk", "verity"))
+    if verity is None or not verity.content:
+        return []
+    message = "disk.verity: the yocto engine writes no tree of hashes"
+    return [verity.place.problem(message, "verity: false, or engine: debian")]
 
 
 def _unsupported(resolved: Resolved) -> list[Problem]:

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from cumulet.kubernetes import k3s
 from cumulet_builder.engines.debian.wheels import SITE
 from cumulet_builder.formats.esp import make_command_line
-from cumulet_builder.formats.growth import make_growth_tree
 from cumulet_builder.initramfs import FOLDERS, InitramfsChoice, make_script
 from cumulet_builder.kubernetes.surroundings import make_cluster, make_setup_tree
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.render import render
-from cumulet_builder.rootfs import digest_of, make_files_tree
+from cumulet_builder.rootfs import digest_of, make_files_tree, make_settings_tree
 from cumulet_builder.sdk_layer import load_sdk
-from cumulet_builder.system import make_system_tree
 from cumulet_builder.tree import Tree, merge
 
 # Debian's names -> those of openembedded-core.
@@ -42,7 +40,7 @@ def make_handover(recipe: Recipe, words: tuple[str, ...]) -> dict[str, Tree]:
 
     Of this computer it reads the recipe's own files and the SDK's.
     """
-    system = rename_units(merge([make_growth_tree(), make_system_tree(recipe, "")]))
+    system = rename_units(make_settings_tree(recipe, ""))
     packaged = Tree({path: node for path, node in system.nodes.items() if path not in (*OVERLAID, *LEFT_OUT)})
     overlaid = Tree({path: node for path, node in system.nodes.items() if path in OVERLAID})
     return {
