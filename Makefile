@@ -32,6 +32,8 @@ lint: venv
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	OELINT_CONFIG=layers/oelint.cfg $(BIN)/oelint-adv \
+		$$(find layers -name '*.bb' -o -name '*.bbappend' -o -name '*.bbclass' -o -name '*.conf' -o -name '*.inc')
 
 fast: venv
 	$(BIN)/pytest -m "not build and not boot and not lab"

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cumulet.core.errors import UsageError
 from cumulet.core.files import locked, write_text
 from cumulet_builder.cache import Cache, open_cache
 from cumulet_builder.engines.debian.fetch import Sources, fetch, vendor
-from cumulet_builder.engines.debian.lock import Lock
+from cumulet_builder.engines.debian.lock import Lock, Request
 from cumulet_builder.engines.debian.resolve import host_architecture, make_request
 from cumulet_builder.engines.debian.settle import LockChoice, resolve, settle_lock
+from cumulet_builder.engines.locks import AnyLock
 from cumulet_builder.engines.table import find_engine
+from cumulet_builder.engines.yocto import prepare as yocto
+from cumulet_builder.engines.yocto.stages import find_folders
 from cumulet_builder.kubernetes import needed_packages
 from cumulet_builder.plan import Stage, Step, make_plan
 from cumulet_builder.publish import Image, Result, clear_up, digest_of, is_published, publish
-from cumulet_builder.recipe.load import load_recipe, resolve_recipe
+from cumulet_builder.recipe.load import Resolved, resolve_recipe
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.run_plan import Run, run_plan
 from cumulet_builder.settings import Settings
@@ -43,7 +47,7 @@ class Planned:
     """A recipe with its lock, stages and plan: all that is decided before anything runs."""
 
     recipe: Recipe
-    lock: Lock
+    lock: AnyLock
     lock_origin: str
     stages: tuple[Stage, ...]
     steps: tuple[Step, ...]
@@ -57,12 +61,30 @@ def plan(recipe_path: Path, settings: Settings) -> Planned:
     recipe = resolved.recipe
     engine = find_engine(recipe)
     cache = open_cache(settings.cache.resolve())
-    request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
     choice = LockChoice(settings.lock, settings.update, settings.mirror)
-    lock, origin = settle_lock(recipe_path, recipe.image, request, choice, cache)
+    lock, origin = SETTLE[recipe.engine](recipe_path, resolved, choice, cache)
     stages = tuple(engine(recipe, lock, cache))
     steps = tuple(make_plan(stages, cache, load_last(cache, recipe.image)))
     return Planned(recipe, lock, origin, stages, steps, cache, resolved.files)
+
+
+def _settle_packages(path: Path, resolved: Resolved, choice: LockChoice, cache: Cache) -> tuple[AnyLock, str]:
+    return settle_lock(path, resolved.recipe.image, _make_request(resolved.recipe), choice, cache)
+
+
+def _settle_layers(path: Path, resolved: Resolved, choice: LockChoice, cache: Cache) -> tuple[AnyLock, str]:
+    yocto.check_recipe(resolved, find_folders())
+    return yocto.settle_lock(path, resolved.recipe, choice, find_folders())
+
+
+SETTLE: Mapping[str, Callable[[Path, Resolved, LockChoice, Cache], tuple[AnyLock, str]]] = {
+    "debian": _settle_packages,
+    "yocto": _settle_layers,
+}
+
+
+def _make_request(recipe: Recipe) -> Request:
+    return make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
 
 
 def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:
@@ -79,17 +101,26 @@ def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:
         return _run_and_publish(planned, folder, reporter)
 
 
-def make_lock(recipe_path: Path, settings: Settings) -> Lock:
+def make_lock(recipe_path: Path, settings: Settings) -> AnyLock:
     """A new lock for a recipe, whatever lock there was before."""
-    recipe = load_recipe(recipe_path, settings.overrides)
+    resolved = resolve_recipe(recipe_path, settings.overrides)
+    recipe = resolved.recipe
     cache = open_cache(settings.cache.resolve())
-    request = make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
-    return resolve(recipe.image, request, LockChoice(None, settings.update, settings.mirror), cache)
+    choice = LockChoice(None, settings.update, settings.mirror)
+    if recipe.engine == "yocto":
+        yocto.check_recipe(resolved, find_folders())
+        return yocto.make_lock(recipe, settings.update, find_folders())
+    return resolve(recipe.image, _make_request(recipe), choice, cache)
 
 
 def vendor_lock(recipe_path: Path, settings: Settings, store: Path, reporter: Reporter) -> tuple[int, int]:
     """Keep what a recipe's lock names in `store`; returns (files copied, files in all)."""
     planned = plan(recipe_path, settings)
+    if not isinstance(planned.lock, Lock):
+        raise UsageError(
+            f"{planned.recipe.image}: the yocto engine keeps its sources itself",
+            hint="name a folder for them in the settings file: yocto: {downloads: FOLDER}",
+        )
     every = {each.sha256 for each in planned.lock.packages} | {each.sha256 for each in planned.lock.wheels}
     sources = Sources(settings.mirror, settings.vendor)
     with planned.cache.in_use():
@@ -100,6 +131,8 @@ def vendor_lock(recipe_path: Path, settings: Settings, store: Path, reporter: Re
 def fetch_missing(planned: Planned, settings: Settings, reporter: Reporter) -> None:
     """Bring what the stages that run will read into the cache."""
     wanted = {digest for step in planned.steps if step.run for digest in step.stage.files}
+    if not isinstance(planned.lock, Lock):
+        return  # bitbake fetches what it needs itself
     sources = Sources(settings.mirror, settings.vendor)
     fetch(planned.lock, wanted, planned.cache, sources, reporter.download())
 
@@ -108,7 +141,7 @@ def _run_and_publish(planned: Planned, folder: Path, reporter: Reporter) -> Imag
     log_path = planned.cache.root / "logs" / f"{planned.recipe.image}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("w") as log:
-        run = Run(planned.cache, log, planned.lock.epoch, reporter.step)
+        run = Run(planned.cache, log, planned.lock.epoch, reporter.step, reporter.say)
         folders = run_plan(planned.steps, run)
         save_last(planned.cache, planned.recipe.image, planned.steps)
     result = Result(planned.recipe, planned.lock, planned.steps, folders, log_path, planned.fragments)

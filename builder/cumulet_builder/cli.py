@@ -46,6 +46,8 @@ COMMANDS = {
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
+    "kas": Entry("cumulet_builder.commands.kas:command", "Print the kas document of a recipe, for Yocto."),
+    "parity": Entry("cumulet_builder.commands.parity:command", "Tell which engine builds which feature."),
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),
     "recipes": Entry("cumulet_builder.commands.recipes:command", "List bundled boards, images and features."),
     "doctor": Entry("cumulet_builder.commands.doctor:command", "Tell what this computer lacks, and what fixes it."),

@@ -12,13 +12,17 @@ from cumulet_builder.cache import Cache, make_key, read_record
 
 @dataclass(frozen=True)
 class Workshop:
-    """What a running stage gets: its empty folder, the folders of the stages it needs, a log."""
+    """What a running stage gets: its empty folder, the folders of the stages it needs, a log.
+
+    `tell` shows people how far a long stage has come.
+    """
 
     folder: Path
     needs: Mapping[str, Path]
     cache: Cache
     log: IO[str]
     epoch: int
+    tell: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)

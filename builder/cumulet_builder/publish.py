@@ -11,7 +11,7 @@ from pathlib import Path
 from cumulet import __version__
 from cumulet.core import proc
 from cumulet.core.files import publishing, sha256_file, sha256_text
-from cumulet_builder.engines.debian.lock import Lock, make_lock_text
+from cumulet_builder.engines.locks import AnyLock, make_lock_text
 from cumulet_builder.plan import Step
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.report.write import write_reports
@@ -22,6 +22,7 @@ BUILD = "build.json"
 PUBLISHED = {
     "kernel": ("vmlinuz",),
     "initramfs": ("initrd.img",),
+    "bitbake": ("boot.img", "disk.simg", "sbom.spdx.json"),
     "image": ("disk.img", "disk.bmap", "cmdline.txt", "root.tar.zst", "root.oci.tar"),
 }
 
@@ -40,7 +41,7 @@ class Result:
     """What a build leaves to publish: its decisions, the stages' folders, its log, the documents it read."""
 
     recipe: Recipe
-    lock: Lock
+    lock: AnyLock
     steps: Sequence[Step]
     stages: Mapping[str, Path]
     log: Path
@@ -78,7 +79,7 @@ def is_published(folder: Path, steps: Sequence[Step], documents: str) -> bool:
         return False
 
 
-def digest_of(recipe: Recipe, lock: Lock, fragments: Sequence[Path]) -> str:
+def digest_of(recipe: Recipe, lock: AnyLock, fragments: Sequence[Path]) -> str:
     """A digest of what the published documents say beside the stages: checks, budget, QEMU settings, versions."""
     read = [sha256_file(path) for path in fragments]
     return sha256_text("\n".join([__version__, recipe.model_dump_json(), lock.digest, *read]))
@@ -103,7 +104,7 @@ def _copy(words: Sequence[str | Path], folder: Path, start: Sequence[str] = ()) 
         raise_failure(proc.Result(("cp", *map(str, words)), result.code, result.out, result.err), folder)
 
 
-def _write_documents(recipe: Recipe, lock: Lock, folder: Path) -> None:
+def _write_documents(recipe: Recipe, lock: AnyLock, folder: Path) -> None:
     kubernetes = recipe.kubernetes
     image = {
         "image": recipe.image,

@@ -32,7 +32,7 @@ FOLDERS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/data", "/var/lib", "/var/l
 
 def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
     """`root.tar`: the whole tree of the root partition."""
-    system = merge([make_growth_tree(), make_system_tree(recipe, lock.digest[:12])])
+    system = make_settings_tree(recipe, lock.digest[:12])
     files = make_files_tree(recipe)
     inputs = {
         "code": CODE,
@@ -49,6 +49,14 @@ def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
             write_tar(tree, stream, workshop.epoch)
 
     return Stage("root", inputs, make, needs)
+
+
+def make_settings_tree(recipe: Recipe, build: str) -> Tree:
+    """Units, scripts and settings that lie over the packages, whichever engine they come from.
+
+    `build` names the lock that they go with.
+    """
+    return merge([make_growth_tree(), make_system_tree(recipe, build)])
 
 
 def digest_of(tree: Tree) -> str:

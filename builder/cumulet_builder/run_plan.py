@@ -24,6 +24,7 @@ class Run:
     log: IO[str]
     epoch: int
     report: Report
+    tell: Callable[[str], None] = lambda text: None
 
 
 def run_plan(steps: Sequence[Step], run: Run) -> dict[str, Path]:
@@ -84,4 +85,4 @@ def _make(step: Step, needs: dict[str, Path], run: Run) -> None:
         return
     run.cache.drop_stage(stage.name, step.key)
     with run.cache.making(stage.name, step.key, {**stage.inputs}) as folder:
-        stage.make(Workshop(folder, needs, run.cache, run.log, run.epoch))
+        stage.make(Workshop(folder, needs, run.cache, run.log, run.epoch, run.tell))

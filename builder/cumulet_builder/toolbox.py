@@ -64,6 +64,36 @@ class Toolbox:
         return result
 
 
+@dataclass(frozen=True)
+class HostTools(Toolbox):
+    """This computer's own programs, where no tools tree is: their versions are not part of any lock."""
+
+    root: Path = Path("/")
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        folders: Sequence[Path] = (),
+        env: Mapping[str, str] | None = None,
+        log: IO[str] | None = None,
+        input: str | None = None,
+        check: bool = True,
+    ) -> proc.Result:
+        """Run a program to its end, in the first of `folders`; it sees the whole computer."""
+        words = tuple(str(word) for word in argv)
+        where = folders[0] if folders else None
+        inside = {**(env or {}), "TZ": "UTC"}
+        done = proc.run([*make_namespace(), *words], cwd=where, env=inside, input=input, check=False)
+        result = proc.Result(words, done.code, done.out, done.err)
+        if log is not None:
+            log.write(f"+ {proc.quote(words)}\n{result.out}{result.err}")
+            log.flush()
+        if check and result.code != 0:
+            raise_failure(result, where or self.root)
+        return result
+
+
 def make_namespace() -> list[str]:
     """The words that start a program in namespaces of its own, as root inside.
 

@@ -203,7 +203,8 @@ def test_a_damaged_note_of_the_last_build_is_no_note(tmp_path: Path, text: str) 
     assert load_last(cache, "edge") == {}
 
 
-def test_an_engine_that_this_version_has_not_is_named(write: Write) -> None:
+def test_an_engine_that_this_version_has_not_is_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(ENGINES, "yocto")
     recipe = write("r.yaml", f"{HEAD}engine: yocto\n")
     with pytest.raises(UsageError, match="edge: engine: yocto is not in this version") as caught:
         plan(recipe, Settings(out=recipe.parent / "out", cache=recipe.parent / "cache"))

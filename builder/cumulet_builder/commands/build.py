@@ -19,6 +19,7 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.argument("recipe"),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."),
+        click.option("--engine", help="debian or yocto; short for --set engine=NAME."),
         click.option("--out", type=click.Path(path_type=Path), default=Path("out"), help="Published images (./out)."),
         click.option("--cache", type=click.Path(path_type=Path), help="The cache (~/.cache/cumulet)."),
         click.option("--mirror", metavar="URL", help="Debian mirror. Default: the one that this computer's apt uses."),
@@ -37,7 +38,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
     return Settings(
         out=values["out"],
         cache=values["cache"] or default_root(),
-        overrides=values["overrides"],
+        overrides=(*values["overrides"], *([f"engine={values['engine']}"] if values["engine"] else ())),
         mirror=values["mirror"],
         lock=values["lock"],
         update=values["update"],
@@ -85,19 +86,21 @@ def plan(recipe: str, as_json: bool, **values: Any) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: beside the recipe.")
 def lock(recipe: str, as_json: bool, output: Path | None, **values: Any) -> None:
     """Write the lock of RECIPE beside it, so that every later build is identical."""
+    from cumulet.core.files import write_text
     from cumulet_builder.build import make_lock
-    from cumulet_builder.engines.debian.lock import write_lock
     from cumulet_builder.engines.debian.settle import lock_beside
+    from cumulet_builder.engines.locks import count_parts, make_lock_text
     from cumulet_builder.recipe.load import find_recipe
 
     path = find_recipe(recipe)
     made = make_lock(path, make_settings(values))
     target = output or lock_beside(path)
-    write_lock(made, target)
+    write_text(target, make_lock_text(made))
+    counts = count_parts(made)
     if as_json:
-        click.echo(json.dumps({"lock": str(target), "packages": len(made.packages), "wheels": len(made.wheels)}))
+        click.echo(json.dumps({"lock": str(target), **counts}))
     else:
-        click.echo(f"{target}: {len(made.packages)} packages, {len(made.wheels)} wheels")
+        click.echo(f"{target}: {', '.join(f'{number} {name}' for name, number in counts.items())}")
 
 
 @click.command()

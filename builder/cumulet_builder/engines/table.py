@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from cumulet.core.errors import UsageError
 from cumulet_builder.cache import Cache
-from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.stages import make_stages as make_debian_stages
+from cumulet_builder.engines.yocto.stages import make_stages as make_yocto_stages
 from cumulet_builder.plan import Stage
 from cumulet_builder.recipe.model import Recipe
 
-Engine = Callable[[Recipe, Lock, Cache], list[Stage]]
-ENGINES: Mapping[str, Engine] = {"debian": make_debian_stages}
+Engine = Callable[[Recipe, Any, Cache], list[Stage]]
+"""Its lock is the engine's own kind."""
+ENGINES: Mapping[str, Engine] = {"debian": make_debian_stages, "yocto": make_yocto_stages}
 
 
 def find_engine(recipe: Recipe) -> Engine:

@@ -63,7 +63,9 @@ def _kubernetes_source(document: Value) -> list[Problem]:
 
 def _kubernetes_files(document: Value) -> list[Problem]:
     source, files = _text(document, "kubernetes", "source"), document.at(("kubernetes", "files"))
-    if source == "file" and (files is None or "binary" not in files.mapping):
+    # The yocto engine compiles the program.
+    compiled = _text(document, "engine") == "yocto"
+    if source == "file" and not compiled and (files is None or "binary" not in files.mapping):
         place = _at(document, "kubernetes", "source").place
         return [place.problem("kubernetes: source 'file' names no binary", "files: {binary: PATH, images: PATH}")]
     if source != "file" and files is not None and files.mapping:

@@ -10,7 +10,7 @@ from cumulet.core.documents import Value, check, make_error, suggest
 from cumulet.core.errors import UsageError
 from cumulet_builder.assets import find_assets
 from cumulet_builder.recipe.checks import find_conflicts
-from cumulet_builder.recipe.fragments import Reader
+from cumulet_builder.recipe.fragments import Fragment, Reader
 from cumulet_builder.recipe.merge import drop_keys, merge_values
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.recipe.override import Override, apply_overrides, parse_overrides, split_overrides
@@ -21,11 +21,15 @@ DECIDING = ("board", "features", "include")
 
 @dataclass(frozen=True)
 class Resolved:
-    """A recipe, the merged document it was made from (each value knows its file and line), the files read for it."""
+    """A recipe, the merged document it was made from (each value knows its file and line), the files read for it.
+
+    `fragments` are those files one by one, as they were written.
+    """
 
     recipe: Recipe
     document: Value
     files: tuple[Path, ...]
+    fragments: tuple[Fragment, ...] = ()
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -46,7 +50,8 @@ def resolve_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
     reader.problems += find_conflicts(document)
     if recipe is None or reader.problems:
         raise make_error(reader.problems)
-    return Resolved(recipe, document, tuple(each.path for each in reader.files.values()))
+    fragments = tuple(reader.files.values())
+    return Resolved(recipe, document, tuple(each.path for each in fragments), fragments)
 
 
 def find_recipe(name: str) -> Path:

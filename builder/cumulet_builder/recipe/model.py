@@ -153,6 +153,22 @@ class Trim(Part):
     keep: tuple[str, ...] = Field((), description="Glob patterns kept in spite of every drop")
 
 
+def _check_layer_package(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][A-Za-z0-9.+_-]*", text):
+        raise ValueError(f"{text!r} is not the name of a package of a layer; write it like htop, without a version")
+    return text
+
+
+class Yocto(Part):
+    """What the yocto engine builds where Debian packages and wheels are named."""
+
+    packages: tuple[Annotated[str, AfterValidator(_check_layer_package)], ...] = Field(
+        (), description="Packages of layers that stand for the Debian ones"
+    )
+    layers: tuple[Name, ...] = Field((), description="Fragments of recipes/kas with the layers that they come from")
+    unsupported: str = Field("", description="Why the yocto engine cannot build this, in one sentence")
+
+
 class Disk(Part):
     """Sizes of the partitions."""
 
@@ -251,6 +267,7 @@ class Recipe(Part):
     files: tuple[File, ...] = ()
     mask: tuple[Unit, ...] = Field((), description="systemd units that must not run")
     enable: tuple[Unit, ...] = Field((), description="systemd units to start at boot")
+    yocto: Yocto = Yocto()
     trim: Trim = Trim()
     disk: Disk = Disk()
     size_budget: SizeBudget = SizeBudget()

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 from cumulet.core.files import sha256_file
-from cumulet_builder.assets import find_assets
 from cumulet_builder.cache import read_record
 from cumulet_builder.copyrights import load_copyrights, make_path, package_of
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
@@ -19,7 +18,8 @@ from cumulet_builder.formats.layout import make_layout
 from cumulet_builder.kubernetes.inventory import Component, load_components
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.report.budget import make_limits
-from cumulet_builder.report.facts import Deb, Facts, Firmware, Fragment, Kernel, Output, Wheel
+from cumulet_builder.report.facts import Deb, Facts, Firmware, Kernel, Output, Wheel
+from cumulet_builder.report.fragments import make_fragments
 from cumulet_builder.report.licences import licence_of_metadata, licences_of_copyright
 from cumulet_builder.report.sizes import Partition, Sizes, make_owners, make_rows
 from cumulet_builder.rootfs import LAYERS as ROOT_LAYERS
@@ -48,7 +48,7 @@ def collect_facts(
         builder=metadata.version("cumulet-board"),
         recipe=recipe.model_dump(mode="json"),
         lock_sha256=lock.digest,
-        fragments=tuple(Fragment(_place(path), sha256_file(path)) for path in fragments),
+        fragments=make_fragments(fragments),
         debs=tuple(_make_deb(each, licences) for each in lock.of("base", "extra", "boot")),
         tools=tuple(_make_deb(each, {}) for each in lock.of("tools", "twins")),
         wheels=tuple(
@@ -66,7 +66,7 @@ def measure_sizes(recipe: Recipe, stages: Mapping[str, Path]) -> Sizes:
     """The sizes of an image; reads samples of every file in its root."""
     tree = read_tar(stages["root"] / "root.tar")
     packages = json.loads((stages["packages"] / "owners.json").read_text())
-    layers = {name: read_tar(stages[name] / file) for name, file in LAYERS.items() if name in stages}
+    layers = {name: read_tar(path) for name, path in list_layers(stages).items()}
     root = (stages["erofs"] / "root.erofs").stat().st_size
     disk = stages["image"] / DISK
     ranges = probe_stored(disk) if disk.exists() else []
@@ -74,10 +74,16 @@ def measure_sizes(recipe: Recipe, stages: Mapping[str, Path]) -> Sizes:
         image=recipe.image,
         root=root,
         disk=sum(end - start for start, end in ranges),
-        rows=make_rows(tree, make_owners(packages, layers), root),
+        rows=make_rows(tree, make_owners(packages, layers, recipe.engine), root),
         partitions=_make_partitions(recipe, ranges) if ranges else (),
         limits=make_limits(recipe.size_budget),
     )
+
+
+def list_layers(stages: Mapping[str, Path]) -> dict[str, Path]:
+    """Layer of ours -> its archive. bitbake makes its root in one piece: there are none."""
+    found = {name: stages[name] / file for name, file in LAYERS.items() if name in stages}
+    return {name: path for name, path in found.items() if path.exists()}
 
 
 def collect_outputs(folder: Path, stages: Iterable[Path]) -> tuple[Output, ...]:
@@ -158,12 +164,6 @@ def probe_stored(path: Path) -> list[tuple[int, int]]:
             position = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
             found.append((start, position))
     return found
-
-
-def _place(fragment: Path) -> str:
-    """A bundled document by its path below `recipes`, one of the user's by its name: no folder of this computer."""
-    recipes = find_assets("recipes")
-    return str(fragment.relative_to(recipes)) if fragment.is_relative_to(recipes) else fragment.name
 
 
 def _plain(name: str) -> str:

@@ -71,6 +71,28 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerPackage:
+    """A package that was built from a recipe of a Yocto layer; `licence` is an SPDX expression."""
+
+    name: str
+    version: str
+    architecture: str
+    recipe: str
+    recipe_version: str
+    layer: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of layers that the image was built from, at one commit."""
+
+    name: str
+    url: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fragment:
     """A recipe document that was merged in, by its path relative to the recipes folder."""
 
@@ -94,7 +116,9 @@ class Facts:
     `epoch` is the lock's, in seconds since 1970; `builder` is the version of
     Cumulet; `recipe` is the resolved recipe as plain data; `stages` maps a
     stage's name to its key; `inventory` is what the Kubernetes stages wrote;
-    `tools` are packages that the build ran, which are not in the image.
+    `tools` are packages that the build ran, which are not in the image. Of an
+    image from Yocto layers there are `layer_packages` and `repositories` instead;
+    `linked` are published bills of materials in another form.
     """
 
     image: str
@@ -113,3 +137,6 @@ class Facts:
     inventory: tuple[Component, ...] = ()
     stages: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
+    layer_packages: tuple[LayerPackage, ...] = ()
+    repositories: tuple[Repository, ...] = ()
+    linked: tuple[str, ...] = ()

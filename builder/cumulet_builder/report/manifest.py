@@ -36,6 +36,9 @@ def make_manifest(facts: Facts) -> str:
         "tools": _debs(facts.tools),
         "outputs": _rows(facts.outputs, "name"),
     }
+    if facts.repositories:
+        document["layer_packages"] = _rows(facts.layer_packages, "name")
+        document["repositories"] = _rows(facts.repositories, "name")
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 

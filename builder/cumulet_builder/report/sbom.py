@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cumulet_builder.kubernetes.inventory import Component as Item
-from cumulet_builder.report.facts import Deb, Facts, Firmware, Wheel
+from cumulet_builder.report.facts import Deb, Facts, Firmware, LayerPackage, Wheel
 from cumulet_builder.report.manifest import make_manifest
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def make_sbom(facts: Facts) -> str:
         type=ComponentType.OPERATING_SYSTEM,
         version=str(facts.epoch),
         bom_ref=f"image:{facts.image}",
-        properties=_properties(architecture=facts.architecture, suite=facts.suite, lock=facts.lock_sha256),
+        properties=_properties(
+            architecture=facts.architecture, suite=facts.suite, lock=facts.lock_sha256, linked=" ".join(facts.linked)
+        ),
     )
     tool = Component(name="cumulet", type=ComponentType.APPLICATION, version=facts.builder, bom_ref="tool:cumulet")
     parts = _unique(_components(facts))
@@ -55,6 +57,7 @@ def make_sbom(facts: Facts) -> str:
 
 def _components(facts: Facts) -> Iterable[Component]:
     yield from (_deb(deb, facts.suite) for deb in facts.debs)
+    yield from (_layer_package(each) for each in facts.layer_packages)
     yield from (_wheel(wheel) for wheel in facts.wheels)
     yield from (_firmware(file) for file in facts.firmware)
     yield from (_item(item) for item in facts.inventory)
@@ -75,6 +78,16 @@ def _deb(deb: Deb, suite: str) -> Component:
         sha256=deb.sha256,
         licences=deb.licences,
         properties={"licence_class": deb.licence_class, "section": deb.section},
+    )
+
+
+def _layer_package(package: LayerPackage) -> Component:
+    """A package by its recipe, as openembedded-core's own package URLs name it, and by its own name."""
+    return _component(
+        ("yocto", package.layer, package.recipe, package.recipe_version),
+        {"arch": package.architecture, "package": package.name},
+        licences=[package.licence],
+        properties={"package": package.name, "package_version": package.version},
     )
 
 

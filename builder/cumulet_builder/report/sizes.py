@@ -95,15 +95,19 @@ class _Count:
     all: list[tuple[str, int]] = field(default_factory=list)
 
 
-def make_owners(packages: Mapping[str, Sequence[str]], layers: Mapping[str, Tree]) -> dict[str, Owner]:
-    """The owner of every path: `packages` maps a Debian package to its paths, `layers` a layer's name to its tree.
+def make_owners(
+    packages: Mapping[str, Sequence[str]], layers: Mapping[str, Tree], group: str = "debian"
+) -> dict[str, Owner]:
+    """The owner of every path: `packages` maps a package to its paths, `layers` a layer's name to its tree.
+
+    `group` is what the packages are drawn in.
 
     A later layer wins. Of a layer, a Python package and a file of 1 MiB and more are blocks of their own.
     """
     owners: dict[str, Owner] = {}
     for package, paths in packages.items():
         for path in paths:
-            owners[path] = Owner(package, _group_of(path, "debian"))
+            owners[path] = Owner(package, _group_of(path, group))
     for layer, tree in layers.items():
         for path, node in tree.nodes.items():
             if node.kind == "folder":

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cumulet_builder.engines.debian.lock import Lock
+from cumulet_builder.engines.locks import AnyLock
+from cumulet_builder.engines.yocto.report import collect_facts as collect_layer_facts
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.report.budget import check_budget
 from cumulet_builder.report.collect import collect_facts, collect_outputs, make_output, measure_sizes
+from cumulet_builder.report.facts import Facts
 from cumulet_builder.report.manifest import make_manifest, make_sha256sums
 from cumulet_builder.report.sbom import make_sbom
 from cumulet_builder.report.sizes import make_sizes_text
 from cumulet_builder.report.treemap import make_html
 
+COLLECT: Mapping[str, Callable[..., Facts]] = {"debian": collect_facts, "yocto": collect_layer_facts}
+
 
 def write_reports(
     recipe: Recipe,
-    lock: Lock,
+    lock: AnyLock,
     keys: Mapping[str, str],
     stages: Mapping[str, Path],
     folder: Path,
@@ -33,7 +37,7 @@ def write_reports(
     """
     sizes = measure_sizes(recipe, stages)
     check_budget(sizes)
-    facts = collect_facts(recipe, lock, keys, stages, fragments)
+    facts = COLLECT[recipe.engine](recipe, lock, keys, stages, fragments)
     (folder / "sizes.txt").write_text(make_sizes_text(sizes))
     (folder / "sizes.html").write_text(make_html(sizes))
     (folder / "sbom.cdx.json").write_text(make_sbom(facts))

@@ -1,0 +1,3 @@
+"""What becomes of a root file system between its packages and its partition."""
+
+BBIMPORTS = ["facts", "trim"]
