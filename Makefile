@@ -36,7 +36,7 @@ lint: venv
 		$$(find layers -name '*.bb' -o -name '*.bbappend' -o -name '*.bbclass' -o -name '*.conf' -o -name '*.inc')
 
 fast: venv
-	$(BIN)/pytest -m "not build and not boot and not lab"
+	$(BIN)/pytest -n auto -m "not build and not boot and not lab"
 
 slow: tools
 	for suite in $(SUITES); do $(BIN)/pytest -m $$suite; done

@@ -34,7 +34,7 @@ from cumulet_qemu.lab.wiring import make_wiring
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(2400),
     # A node outlives the call that starts it; it is found again by its control group.
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
 ]

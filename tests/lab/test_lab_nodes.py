@@ -19,7 +19,7 @@ from cumulet_qemu.lab.cgroups import list_processes, read_cgroups
 from cumulet_qemu.lab.lab import Lab, clear_lab
 from cumulet_qemu.lab.wiring import Slowness, make_wiring
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 CUMULET = (sys.executable, "-m", "cumulet_builder.cli")
 MakeLab = Callable[..., AbstractContextManager[Lab]]
 

@@ -30,7 +30,7 @@ from cumulet.site import Site
 from cumulet_builder.kubernetes import oci
 from cumulet_qemu.lab.lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
 Figure = Callable[[str, object], None]
 Shop = Any  # of tests/conftest.py
@@ -323,7 +323,7 @@ def test_an_index_that_cannot_be_reached_any_more_does_not_stop_a_site_that_has_
     assert publisher.transfer() == []
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_site_comes_up_with_packages_from_a_registry_and_a_second_run_does_nothing(
     publisher: Publisher, tmp_path: Path, registries: Callable[..., str], figure: Figure
 ) -> None:

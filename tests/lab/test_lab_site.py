@@ -36,7 +36,7 @@ from cumulet.site.membership import add, promote, remove
 from cumulet.site.model import SiteNode
 from cumulet_qemu.lab.lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
 NODES = ["n1", "n2", "n3", "n4", "n5"]
 SERVERS = ["n1", "n2", "n3"]

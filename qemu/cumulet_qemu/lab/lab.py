@@ -15,6 +15,7 @@ from cumulet.core.errors import TargetError, ToolError, UsageError
 from cumulet.core.files import locked, write_text
 from cumulet_qemu.lab import cgroups as groups
 from cumulet_qemu.lab.container import Container
+from cumulet_qemu.lab.settings import keep_settings, restore_settings
 from cumulet_qemu.lab.store import load_document, save_document
 from cumulet_qemu.lab.wiring import (
     MOST_NODES,
@@ -88,6 +89,7 @@ class Lab:
             document = load_document(self.folder)
             if count > document.nodes:
                 save_document(self.folder, replace(document, nodes=count))
+            keep_settings(self.folder)
             self._make_key()
             if not Path(f"/sys/class/net/{self.wiring.bridge}").exists():
                 self._run_all(make_bridge_commands(self.wiring))
@@ -194,6 +196,8 @@ def clear_lab(wiring: Wiring, folder: Path) -> None:
     left = _list_links(wiring)
     if left:
         raise TargetError(f"lab {wiring.name}: left over: {', '.join(left)}")
+    if not any(each.folder.joinpath(groups.TOP).exists() for each in cgroups.hierarchies):
+        restore_settings(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
