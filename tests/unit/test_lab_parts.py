@@ -49,7 +49,7 @@ def test_a_cable_is_made_before_it_is_used() -> None:
     wiring = make_wiring("lab", "10.51.0.0/24")
     lines = [" ".join(argv) for argv in make_cable_commands(wiring, wiring.node(2))]
     assert lines[0] == "ip netns add cl-lab-n2"
-    assert lines[1] == "ip link add cl-lab-2 type veth peer name eth0 netns cl-lab-n2"
+    assert lines[1] == "ip link add cl-lab-2 type veth peer name eth0 address 02:63:0a:33:00:0c netns cl-lab-n2"
     assert "ip -n cl-lab-n2 address add 10.51.0.12/24 dev eth0" in lines
 
 

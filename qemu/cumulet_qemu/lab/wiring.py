@@ -31,6 +31,11 @@ class LabNode:
         """The address alone."""
         return self.address.split("/")[0]
 
+    @property
+    def hardware(self) -> str:
+        """The link's own address: the same after every start, or neighbours would look for the old one for a while."""
+        return "02:63:" + ":".join(f"{int(part):02x}" for part in self.host.split("."))
+
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
@@ -95,7 +100,7 @@ def make_cable_commands(wiring: Wiring, node: LabNode) -> list[list[str]]:
     space, link = wiring.namespace(node), wiring.link(node)
     return [
         ["ip", "netns", "add", space],
-        ["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space],
+        ["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "address", node.hardware, "netns", space],
         ["ip", "link", "set", link, "master", wiring.bridge, "up"],
         ["ip", "-n", space, "link", "set", "lo", "up"],
         ["ip", "-n", space, "address", "add", node.address, "dev", "eth0"],
