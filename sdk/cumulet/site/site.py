@@ -79,31 +79,59 @@ class Site:
 
     def remove(self, name: str, listen: Listener = ignore) -> Outcome:
         """Take a worker out: drained, out of the cluster, cleared. The document is not changed."""
-        return _run(life.remove_node(self, name, listen))
+        return _run(self.remove_async(name, listen))
+
+    async def remove_async(self, name: str, listen: Listener = ignore) -> Outcome:
+        """See `remove`."""
+        return await life.remove_node(self, name, listen)
 
     def reset(self, names: tuple[str, ...] = (), listen: Listener = ignore) -> Outcome:
         """Make all devices, or those named, as they were before they joined."""
-        return _run(life.reset_nodes(self, names, listen))
+        return _run(self.reset_async(names, listen))
+
+    async def reset_async(self, names: tuple[str, ...] = (), listen: Listener = ignore) -> Outcome:
+        """See `reset`."""
+        return await life.reset_nodes(self, names, listen)
 
     def forget(self, lost: str, listen: Listener = ignore) -> Outcome:
         """Take a server that is gone for good out of the vote and the cluster."""
-        return _run(life.forget_lost(self, lost, listen))
+        return _run(self.forget_async(lost, listen))
+
+    async def forget_async(self, lost: str, listen: Listener = ignore) -> Outcome:
+        """See `forget`."""
+        return await life.forget_lost(self, lost, listen)
 
     def snapshot(self, target: str | Path, listen: Listener = ignore) -> Outcome:
         """Save what the cluster keeps, and its authority, into one file."""
-        return _run(life.save_snapshot(self, Path(target), listen))
+        return _run(self.snapshot_async(target, listen))
+
+    async def snapshot_async(self, target: str | Path, listen: Listener = ignore) -> Outcome:
+        """See `snapshot`."""
+        return await life.save_snapshot(self, Path(target), listen)
 
     def restore(self, source: str | Path, listen: Listener = ignore) -> Outcome:
         """Begin again from a snapshot."""
-        return _run(life.restore_snapshot(self, Path(source), listen))
+        return _run(self.restore_async(source, listen))
+
+    async def restore_async(self, source: str | Path, listen: Listener = ignore) -> Outcome:
+        """See `restore`."""
+        return await life.restore_snapshot(self, Path(source), listen)
 
     def rotate(self, listen: Listener = ignore) -> Outcome:
         """New certificates and kubeconfigs everywhere; no token stays."""
-        return _run(life.rotate(self, listen))
+        return _run(self.rotate_async(listen))
+
+    async def rotate_async(self, listen: Listener = ignore) -> Outcome:
+        """See `rotate`."""
+        return await life.rotate(self, listen)
 
     def upgrade(self, programs: str | Path, at_once: int = 1, listen: Listener = ignore) -> Outcome:
         """Run other versions of the programs in the folder `programs`, device by device; workers in batches."""
-        return _run(upgrade.upgrade(self, Path(programs), at_once, listen))
+        return _run(self.upgrade_async(programs, at_once, listen))
+
+    async def upgrade_async(self, programs: str | Path, at_once: int = 1, listen: Listener = ignore) -> Outcome:
+        """See `upgrade`."""
+        return await upgrade.upgrade(self, Path(programs), at_once, listen)
 
     def plan(self) -> Plan:
         """What `up` would do now. Changes nothing. Raises TargetError for what keeps the site from coming up."""
