@@ -221,7 +221,8 @@ def test_a_wrong_clock_of_this_computer_is_named() -> None:
 
 def test_what_is_in_may_be_full_and_of_another_version() -> None:
     older = {"kubeadm": "v1.35.0", "containerd": "v2.0.0"}
-    assert problems_of({"p3": {"made": True, "disk": 0, "memory": MIB, "programs": older}}) == []
+    others = {name: {"made": True} for name in NAMES if name != "p3"}
+    assert problems_of({**others, "p3": {"made": True, "disk": 0, "memory": MIB, "programs": older}}) == []
 
 
 def test_limits_are_those_of_the_document() -> None:
@@ -245,3 +246,14 @@ def test_times_are_described_in_fitting_units() -> None:
         "1 day",
         "2.5 days",
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("v1.36.3", True), ("v1.36.1", True), ("v1.36.4", False), ("v1.35.9", False), ("", True)]
+)
+def test_a_device_that_comes_later_may_be_an_older_patch_release(version: str, fits: bool) -> None:
+    from cumulet.site.check import _check_versions
+
+    old = {name: HostFacts(name, made=True, programs={"kubeadm": "v1.36.3"}) for name in ("p1", "p2")}
+    new = HostFacts("p3", programs={"kubeadm": version} if version else {})
+    assert (_check_versions({**old, "p3": new}) == []) is fits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -82,12 +83,27 @@ def _check_links(site: SiteDocument, hosts: Mapping[str, HostFacts]) -> list[Tar
 
 
 def _check_versions(hosts: Mapping[str, HostFacts]) -> list[TargetError]:
-    """All devices have the same version before they are a cluster; later an upgrade may be under way."""
-    fresh = {name: facts for name, facts in hosts.items() if not facts.made}
+    """Devices that are to become a cluster have one version; one that comes later may have an older patch release.
+
+    An upgrade brings such a one along; a newer one would speak to API servers that do not know its words.
+    """
     versions = {name: facts.programs.get("kubeadm") or facts.programs.get("k3s", "") for name, facts in hosts.items()}
-    usual = Counter(versions.values()).most_common(1)[0][0]
+    members = [versions[name] for name, facts in hosts.items() if facts.made]
+    usual = Counter(members or versions.values()).most_common(1)[0][0]
     return [
         TargetError(f"{name}: has Kubernetes {versions[name]}, the others {usual}", hint="give it the same image")
-        for name in fresh
-        if versions[name] and versions[name] != usual
+        for name, facts in hosts.items()
+        if not facts.made and versions[name] and not _fits(versions[name], usual, exactly=not members)
     ]
+
+
+def _fits(version: str, usual: str, *, exactly: bool) -> bool:
+    if exactly or not usual:
+        return version == usual or not usual
+    have, want = _numbers(version), _numbers(usual)
+    return have[:2] == want[:2] and have <= want
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`v1.36.2+k3s1` as 1, 36, 2, 1."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.replace("k3s", "")))
