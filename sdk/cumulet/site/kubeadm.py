@@ -100,7 +100,7 @@ def _make_runtime(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     for node in site.nodes:
         made = make_node(node, facts.hosts[node.name])
         text = make_containerd_config(made)
-        if node.role != "single" and is_changed(RUNTIME_CONFIG, text, facts.hosts[node.name]):
+        if is_changed(RUNTIME_CONFIG, text, facts.hosts[node.name]):
             why = f"control groups version {made.cgroup}{', restricted' if made.restricted else ''}"
             actions = (Put(RUNTIME_CONFIG, text.content), Run(("systemctl", "restart", "containerd.service")))
             steps.append(Step("containers.settings", node.name, "settings of the container runtime", why, actions))
@@ -368,7 +368,9 @@ def _make_settle(site: SiteDocument, facts: SiteFacts) -> list[Step]:
 
 def _make_marks(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Action]:
     """What tells the API server of a node's role; a kubelet says it once, when it registers, and roles change."""
-    known = facts.nodes.get(node.name, UNKNOWN)
+    # A worker that joins registers anew; what was known under its name is gone by then.
+    joins = node.role == "worker" and not facts.hosts[node.name].made
+    known = UNKNOWN if joins else facts.nodes.get(node.name, UNKNOWN)
     label = ROLE_LABELS.get(node.role, "")
     words = [f"{each}-" for each in set(ROLE_LABELS.values()) & known.labels - {label}]
     if label and label not in known.labels:

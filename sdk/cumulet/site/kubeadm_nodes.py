@@ -51,7 +51,7 @@ DROP_TOKENS: Final = (
 def list_paths(site: SiteDocument, node: SiteNode) -> list[str]:
     """The files of a device whose digests a plan looks at."""
     setup = nodes.make_node_setup(site.cluster, Node(node.name, node.role, node.address), [], None)
-    return [*setup.files, *CLIENTS]
+    return [*dict.fromkeys((*setup.files, *CLIENTS, RUNTIME_CONFIG))]
 
 
 def find_members(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[SiteNode]:

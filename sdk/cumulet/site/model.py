@@ -210,7 +210,9 @@ class SiteDocument(Part):
     @property
     def cluster(self) -> Cluster:
         """What every node of the cluster agrees on."""
-        balanced = tuple(node.address for node in self.masters) if self.distribution == "kubeadm" else ()
+        # One device needs nobody between itself and its own API server.
+        several = self.distribution == "kubeadm" and len(self.masters) > 1
+        balanced = tuple(node.address for node in self.masters) if several else ()
         return Cluster(
             name=self.site,
             pod_cidr=self.network.pod_cidr,
