@@ -397,18 +397,3 @@ def test_reset_and_a_master_that_is_cut_off_while_it_joins(five: Lab, path: Path
     fresh.write_text(fresh.read_text().replace("token_life: 1s\n", ""))
     up(fresh)
     assert_whole(five, NODES, SERVERS)
-
-
-def test_one_device_is_a_site_too(lab: MakeLab, tmp_path: Path) -> None:
-    with lab("t1", 1, "10.66.0.0/24") as found:
-        path = tmp_path / "site.yaml"
-        path.write_text(
-            f"version: 1\nsite: lone\ndistribution: kubeadm\nnodes:\n"
-            f"  - {{name: n1, address: 10.66.0.11, role: single}}\n"
-            f"ssh: {{key: {found.key}, known_hosts: {found.known_hosts}}}\n"
-        )
-        assert "kubernetes.control@n1" in up(path)
-        assert up(path) == []
-        assert Site.load(path).status().healthy
-        assert ready_nodes(found, "n1") == {"n1"}
-        until("DNS answers", lambda: ask_dns(found, "n1") == ["10.43.0.1"], 90)
