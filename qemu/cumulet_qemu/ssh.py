@@ -16,10 +16,10 @@ class Key:
     public: str
 
 
-def make_key(folder: Path) -> Key:
+def make_key(folder: Path, comment: str = "cumulet-check") -> Key:
     """A new ed25519 key pair in `folder`, without a passphrase."""
     private = folder / "id_ed25519"
-    proc.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "cumulet-check", "-f", private])
+    proc.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", private])
     return Key(private, private.with_suffix(".pub").read_text().strip())
 
 

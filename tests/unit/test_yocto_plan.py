@@ -267,13 +267,13 @@ def test_without_kas_one_is_told_how_to_get_it() -> None:
 
 
 def test_a_container_sees_the_folders_that_the_documents_name() -> None:
-    words = make_command(Path("/work"), [Path("/layers"), Path("/work"), Path("/shared")], True)
+    words = make_command(Path("/there"), [Path("/layers"), Path("/there"), Path("/shared")], True)
     assert Path(words[0]).name == "kas-container"
     assert words[1:] == [
-        "--runtime-args", "-v /layers:/layers -v /shared:/shared -v /work:/work", "build",
-        "/work/kas.yaml:/work/computer.yaml",
+        "--runtime-args", "-v /layers:/layers -v /shared:/shared -v /there:/there", "build",
+        "/there/kas.yaml:/there/computer.yaml",
     ]  # fmt: skip
-    assert make_command(Path("/work"), [], False)[1:] == ["-m", "kas", "build", "/work/kas.yaml:/work/computer.yaml"]
+    assert make_command(Path("/there"), [], False)[1:] == ["-m", "kas", "build", "/there/kas.yaml:/there/computer.yaml"]
 
 
 def test_a_machine_that_says_nothing_of_its_board_is_a_fault_of_the_layer(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from cumulet.core.errors import ToolError
 
 TOP = "cumulet-lab"
-V1_KINDS = ("systemd", "unified")
 END_SECONDS = 20.0
 
 

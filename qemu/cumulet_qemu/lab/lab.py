@@ -29,6 +29,7 @@ from cumulet_qemu.lab.wiring import (
     make_slow_commands,
     make_wiring,
 )
+from cumulet_qemu.ssh import make_key
 
 START_SECONDS = 60.0
 
@@ -173,7 +174,7 @@ class Lab:
 
     def _make_key(self) -> None:
         if not self.key.exists():
-            proc.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "cumulet-lab", "-f", self.key])
+            make_key(self.folder, "cumulet-lab")
 
     def _changing(self) -> contextlib.AbstractContextManager[None]:
         return locked(self.folder / ".lock", f"lab {self.wiring.name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 
 from cumulet.core import proc
@@ -35,10 +34,3 @@ def read_digest(image: Path, archive: Path) -> str:
             if name == ARCHIVE:
                 return digest
     return sha256_file(archive)
-
-
-def drop_other_roots(store: Path, kept: Path) -> None:
-    """Remove the roots of older images."""
-    for folder in store.iterdir():
-        if folder.is_dir() and folder != kept:
-            shutil.rmtree(folder)

@@ -16,7 +16,7 @@ from cumulet.kubernetes import k3s as nodes
 from cumulet.site.actions import Action, Fetch, Late, Phase, Put, Run, Step, Wait
 from cumulet.site.facts import SiteFacts
 from cumulet.site.model import SiteDocument, SiteNode
-from cumulet.site.parts import UNKNOWN, is_changed, make_node, wait_nodes
+from cumulet.site.parts import UNKNOWN, is_changed, make_node, wait_api, wait_nodes
 
 KUBECTL: Final = ("k3s", "kubectl", "--kubeconfig=/etc/rancher/k3s/k3s.yaml")
 ADMISSION: Final = "/var/lib/rancher/k3s/server/token"
@@ -119,7 +119,7 @@ def _make_control(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[
         )
     actions: list[Action] = [*_make_puts(site, node, facts, None), _start(node), HAS_ETCD]
     if node.role == "single":
-        actions.append(Wait("its API server answers", (*KUBECTL, "get", "--raw=/readyz"), 300))
+        actions.append(wait_api(KUBECTL))
     return [
         Step("kubernetes.control", node.name, "the first member of etcd", "there is no cluster yet", tuple(actions))
     ]
@@ -209,14 +209,18 @@ def _make_master(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
     return [*steps, Step("masters.join", node.name, "join as a server", why, actions)]
 
 
-def _make_removal(node: SiteNode, other: SiteNode, prefix: str, why: str) -> list[Step]:
-    """Steps that take a member out of etcd, asked for on a master that is in, and then clear its disk."""
+def leave_etcd(node: SiteNode) -> tuple[Action, ...]:
+    """Let k3s take a member out of etcd, asked for on a master that is in."""
     gone = f"test -n \"$({' '.join(KUBECTL)} get node {node.name} -o jsonpath='{REMOVED}')\""
-    forget = (
+    return (
         Run((*KUBECTL, "annotate", "--overwrite", "node", node.name, "etcd.k3s.cattle.io/remove=true")),
         Wait(f"etcd has let {node.name} go", ("sh", "-c", gone), 120),
-        Run((*KUBECTL, "delete", "node", node.name)),
     )
+
+
+def _make_removal(node: SiteNode, other: SiteNode, prefix: str, why: str) -> list[Step]:
+    """Steps that take a member out of etcd, asked for on a master that is in, and then clear its disk."""
+    forget = (*leave_etcd(node), Run((*KUBECTL, "delete", "node", node.name)))
     # Stopped before, or it would make itself known again.
     halt = Run(("systemctl", "stop", "k3s.service"), seconds=180)
     return [

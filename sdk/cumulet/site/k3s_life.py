@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from cumulet.site.actions import Action, Late, Phase, Plan, Put, Run, Step, Wait
+from cumulet.site.actions import Action, Late, Phase, Plan, Put, Run, Step
 from cumulet.site.facts import SiteFacts
-from cumulet.site.k3s import ADMISSION, KUBECTL
-from cumulet.site.kubeadm_life import DRAIN_SECONDS, make_reset
+from cumulet.site.k3s import ADMISSION, KUBECTL, leave_etcd
+from cumulet.site.kubeadm_life import SNAPSHOT, make_reset
 from cumulet.site.model import SiteDocument, SiteNode
 from cumulet.site.parts import wait_nodes
 
 AUTHORITY_FOLDER = "/var/lib/rancher/k3s/server"
 AUTHORITY = ("token",)
 """The token encrypts what a snapshot holds of the authority, so that one is worth nothing without the other."""
-__all__ = ["AUTHORITY", "make_drain", "make_forget", "make_reset", "make_restore", "make_rotation", "make_snapshot"]
-SNAPSHOT = "/var/lib/cumulet/site/snapshot.db"
+__all__ = [
+    "AUTHORITY", "KUBECTL", "SNAPSHOT", "make_forget", "make_reset", "make_restore", "make_rotation", "make_snapshot",
+]  # fmt: skip
 FOLDER = "/var/lib/cumulet/site/snapshots"
-REMOVED = "{.metadata.annotations.etcd\\.k3s\\.cattle\\.io/removed-node-name}"
-
-
-def make_drain(node: SiteNode, master: SiteNode) -> Step:
-    """Move what runs on a node elsewhere."""
-    words = (
-        "drain",
-        node.name,
-        "--ignore-daemonsets",
-        "--delete-emptydir-data",
-        "--force",
-        f"--timeout={DRAIN_SECONDS}s",
-    )
-    run = Run((*KUBECTL, *words), seconds=DRAIN_SECONDS + 30)
-    return Step("leave.drain", master.name, f"move what runs on {node.name} elsewhere", "it leaves", (run,))
 
 
 def make_forget(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
@@ -39,9 +25,7 @@ def make_forget(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[St
     master = next(each for each in site.masters if each.name != node.name and each.name in facts.hosts)
     actions: list[Action] = []
     if node.role != "worker":
-        gone = f"test -n \"$({' '.join(KUBECTL)} get node {node.name} -o jsonpath='{REMOVED}')\""
-        actions.append(Run((*KUBECTL, "annotate", "--overwrite", "node", node.name, "etcd.k3s.cattle.io/remove=true")))
-        actions.append(Wait(f"etcd has let {node.name} go", ("sh", "-c", gone), 120))
+        actions += leave_etcd(node)
     actions.append(Run((*KUBECTL, "delete", "node", node.name, "--ignore-not-found")))
     return [Step("leave.node", master.name, f"take {node.name} out of the cluster", "it leaves", tuple(actions))]
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("scripts") / "keeper.sh"
 FOLDER = "/var/lib/cumulet/site"
-JOURNAL = f"{FOLDER}/journal.jsonl"
 BEAT_SECONDS = 10.0
 HELD = 9
 

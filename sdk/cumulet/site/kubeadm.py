@@ -36,6 +36,7 @@ from cumulet.site.kubeadm_nodes import (
     AUTHORITY,
     CLIENTS,
     DROP_TOKENS,
+    ETCD_DATA,
     KUBECTL,
     LEARNER_STARTED,
     ONCE,
@@ -60,6 +61,7 @@ from cumulet.site.parts import (
     run_etcd,
     start,
     take,
+    wait_api,
     wait_etcd,
     wait_nodes,
 )
@@ -225,7 +227,7 @@ def _make_joiner(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
             Step("masters.forget", seat.name, title, "its disk has no data of it", (run_etcd("remove", peer),))
         )
     if host.etcd_data and not half:
-        wipe = (Run(("systemctl", "stop", "etcd.service")), Run(("rm", "-rf", "/var/lib/etcd/member-data")))
+        wipe = (Run(("systemctl", "stop", "etcd.service")), Run(("rm", "-rf", ETCD_DATA)))
         steps.append(Step("masters.wipe", node.name, "remove data of another cluster", "etcd does not know it", wipe))
     begin = (
         Run(("sh", "-c", f"touch {MADE} && sync {MADE} && systemctl reset-failed")),
@@ -251,7 +253,7 @@ def _make_joiner(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
 def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
     actions: list[Action] = []
     if node.role in ("single", "master"):
-        actions += [start(*API_UNITS), Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300)]
+        actions += [start(*API_UNITS), wait_api(SERVERS_KUBECTL)]
     actions.append(start(*units_of(node)))
     return Step(f"{prefix}.serve", node.name, "start the API server and the rest", why, tuple(actions))
 

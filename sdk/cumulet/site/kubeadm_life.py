@@ -8,28 +8,22 @@ from cumulet.kubernetes import CONFIG, MADE, PKI
 from cumulet.site import kubeadm_nodes as kubeadm
 from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step, Wait
 from cumulet.site.facts import SiteFacts
-from cumulet.site.kubeadm_nodes import API_UNITS, AUTHORITY, CLIENTS, KUBECTL, SERVERS_KUBECTL, units_of
+from cumulet.site.kubeadm_nodes import API_UNITS, AUTHORITY, CLIENTS, ETCD_DATA, KUBECTL, SERVERS_KUBECTL, units_of
 from cumulet.site.model import SiteDocument, SiteNode
-from cumulet.site.parts import make_puts, read_script, run_etcd, start, take, wait_etcd, wait_nodes
+from cumulet.site.parts import (
+    make_drain,
+    make_puts,
+    read_script,
+    run_etcd,
+    start,
+    take,
+    wait_api,
+    wait_etcd,
+    wait_nodes,
+)
 
 AUTHORITY_FOLDER = PKI
-DATA = "/var/lib/etcd/member-data"
 SNAPSHOT = "/var/lib/cumulet/site/snapshot.db"
-DRAIN_SECONDS = 180
-
-
-def make_drain(node: SiteNode, master: SiteNode) -> Step:
-    """Move what runs on a node elsewhere; what cannot be moved in time is ended."""
-    words = (
-        "drain",
-        node.name,
-        "--ignore-daemonsets",
-        "--delete-emptydir-data",
-        "--force",
-        f"--timeout={DRAIN_SECONDS}s",
-    )
-    run = Run((*KUBECTL, *words), seconds=DRAIN_SECONDS + 30)
-    return Step("leave.drain", master.name, f"move what runs on {node.name} elsewhere", "it leaves", (run,))
 
 
 def make_forget(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
@@ -82,7 +76,7 @@ def _make_refill(site: SiteDocument, node: SiteNode, facts: SiteFacts, digest: s
     words = (
         "etcdutl", "snapshot", "restore", SNAPSHOT, "--name", node.name, "--initial-cluster", cluster,
         "--initial-cluster-token", f"{site.site}-{digest[:12]}", "--initial-advertise-peer-urls",
-        f"https://{node.address}:2380", "--data-dir", DATA, "--bump-revision", "1000000000", "--mark-compacted",
+        f"https://{node.address}:2380", "--data-dir", ETCD_DATA, "--bump-revision", "1000000000", "--mark-compacted",
     )  # fmt: skip
     clients: tuple[Action, ...] = ()
     if node.role != "single":
@@ -92,10 +86,10 @@ def _make_refill(site: SiteDocument, node: SiteNode, facts: SiteFacts, digest: s
         *make_puts(kubeadm.make_setup(site, node, facts)),
         *kubeadm.make_certificates(node),
         *clients,
-        Run(("rm", "-rf", DATA)),
+        Run(("rm", "-rf", ETCD_DATA)),
         Run(words),
         Run(("rm", "-f", SNAPSHOT)),
-        Run(("sh", "-c", f"sync -f {DATA} && touch {MADE} && sync {MADE} && systemctl reset-failed")),
+        Run(("sh", "-c", f"sync -f {ETCD_DATA} && touch {MADE} && sync {MADE} && systemctl reset-failed")),
     )
 
 
@@ -103,7 +97,7 @@ def _make_service(node: SiteNode) -> tuple[Action, ...]:
     actions: list[Action] = [wait_etcd("etcd answers", "healthy")]
     if node.role in ("single", "master"):
         actions.append(start(*API_UNITS))
-        actions.append(Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300))
+        actions.append(wait_api(SERVERS_KUBECTL))
     return (*actions, start(*units_of(node)))
 
 
@@ -119,7 +113,7 @@ def make_rotation(site: SiteDocument) -> Plan:
             wait_etcd("all members of etcd are there", "whole", *names),
         ]
         if node.role != "control":
-            actions.append(Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300))
+            actions.append(wait_api(SERVERS_KUBECTL))
         actions.append(Run(("systemctl", "restart", "kubelet.service"), seconds=300))
         phases.append(Step("rotate.server", node.name, "new certificates", "asked for", tuple(actions)))
     clients = []
@@ -174,7 +168,7 @@ def make_switch(site: SiteDocument, node: SiteNode, programs: Sequence[tuple[str
     if node.role != "worker":
         actions.append(wait_etcd("all members of etcd are there", "whole", *(each.name for each in site.servers)))
     if node.role in ("single", "master"):
-        actions.append(Wait("its API server answers", (*SERVERS_KUBECTL, "get", "--raw=/readyz"), 300))
+        actions.append(wait_api(SERVERS_KUBECTL))
     return Step("upgrade.switch", node.name, "run the new programs", "another version is asked for", tuple(actions))
 
 
@@ -226,7 +220,7 @@ def _make_turn(site: SiteDocument, node: SiteNode, programs: Sequence[tuple[str,
         Step("upgrade.check", other.name, f"{node.name} is Ready with {version}", "before the next one", healthy),
     ]
     if len(site.nodes) > 1:
-        drain = make_drain(node, other)
+        drain = make_drain(node, other, KUBECTL)
         steps.insert(0, Step("upgrade.drain", drain.host, drain.title, "it gets new programs", drain.actions))
     return steps
 

@@ -34,6 +34,7 @@ READERS: Final = {
     "kube-scheduler.env": "kube-scheduler", "masquerade.nft": "cumulet-network", "network.env": "cumulet-network",
 }  # fmt: skip
 """File name -> the unit that reads it."""
+ETCD_DATA: Final = "/var/lib/etcd/member-data"
 RUNTIME_CONFIG: Final = "/etc/containerd/config.toml"
 # A learner that is sent a snapshot connects anew and may lose the message that it is here;
 # it would say it again after eleven seconds, and says it at once when it is started again.

@@ -20,6 +20,7 @@ from cumulet.site.facts import SiteFacts
 from cumulet.site.keeper import hold
 from cumulet.site.kubeadm_nodes import find_seat
 from cumulet.site.model import SiteNode
+from cumulet.site.parts import make_drain
 from cumulet.site.ssh import Host
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ async def _leave(site: Site, node: SiteNode, listen: Listener) -> Outcome:
         known = facts.nodes.get(node.name)
         # What runs on a device that is gone cannot be moved; it is started elsewhere once the node is deleted.
         drain = (
-            [life.make_drain(node, master)] if known is not None and known.ready and node.name in facts.hosts else []
+            [make_drain(node, master, life.KUBECTL)]
+            if known is not None and known.ready and node.name in facts.hosts
+            else []
         )
         forget = life.make_forget(site.document, node, facts)
         reset = [life.make_reset(node)] if node.name in facts.hosts else []

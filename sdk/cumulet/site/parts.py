@@ -7,10 +7,11 @@ from typing import Final
 
 from cumulet.core.files import sha256_text
 from cumulet.kubernetes import Node, Setup, Text
-from cumulet.site.actions import Action, Late, Put, Ready, Run, Wait
+from cumulet.site.actions import Action, Late, Put, Ready, Run, Step, Wait
 from cumulet.site.facts import HostFacts, NodeFacts
 from cumulet.site.model import SiteNode
 
+DRAIN_SECONDS: Final = 180
 SCRIPTS = Path(__file__).with_name("scripts")
 UNKNOWN: Final = NodeFacts("", ready=False)
 """What the API server says of a node that it does not know."""
@@ -64,3 +65,15 @@ def wait_etcd(what: str, *words: str, seconds: float = 180) -> Wait:
 def wait_nodes(nodes: list[SiteNode], kubectl: tuple[str, ...], seconds: float = 600) -> Ready:
     """Wait until nodes are Ready."""
     return Ready(tuple((node.name, node.address) for node in nodes), kubectl, seconds)
+
+
+def wait_api(kubectl: tuple[str, ...]) -> Wait:
+    """Wait until the API server that these words of kubectl lead to is ready."""
+    return Wait("its API server answers", (*kubectl, "get", "--raw=/readyz"), 300)
+
+
+def make_drain(node: SiteNode, master: SiteNode, kubectl: tuple[str, ...]) -> Step:
+    """Move what runs on a node elsewhere; what cannot be moved in time is ended."""
+    options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", f"--timeout={DRAIN_SECONDS}s")
+    run = Run((*kubectl, "drain", node.name, *options), seconds=DRAIN_SECONDS + 30)
+    return Step("leave.drain", master.name, f"move what runs on {node.name} elsewhere", "it leaves", (run,))

@@ -20,6 +20,7 @@ from cumulet.site.check import find_problems
 from cumulet.site.facts import SiteFacts, parse_members, parse_nodes, read_hosts
 from cumulet.site.handover import look_at_packages
 from cumulet.site.keeper import Keeper, hold
+from cumulet.site.kubeadm_nodes import KUBECTL
 from cumulet.site.model import SiteDocument, SiteNode, load_site, parse_seconds, read_sources
 from cumulet.site.parts import read_script
 from cumulet.site.plan import list_paths, make_plan
@@ -211,7 +212,7 @@ class Site:
 
     async def _look_at_nodes(self, hosts: Mapping[str, Host], facts: SiteFacts) -> SiteFacts:
         kubeadm = self.document.distribution == "kubeadm"
-        kubectl = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf") if kubeadm else ("k3s", "kubectl")
+        kubectl = KUBECTL if kubeadm else ("k3s", "kubectl")
         unit = "kube-apiserver" if kubeadm else "k3s"
         for node in self.document.masters:
             host = hosts.get(node.name)

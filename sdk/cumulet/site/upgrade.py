@@ -7,9 +7,9 @@ the old programs.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,20 @@ TARGETS: Mapping[str, Mapping[str, str]] = {
 """The programs of a distribution: file name -> where the image has it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A new program: its file here, the SHA-256 of it, and the path of the one that it is laid over."""
+
+    path: Path
+    sha256: str
+    target: str
+
+    @property
+    def place(self) -> str:
+        """Where it lies on a device: by its digest, so that old and new lie side by side."""
+        return f"{FOLDER}/{self.sha256[:16]}/{self.path.name}"
+
+
 async def upgrade(site: Site, folder: Path, at_once: int, listen: Listener) -> Outcome:
     """Hand the programs out and switch to them, device by device.
 
@@ -46,8 +60,8 @@ async def upgrade(site: Site, folder: Path, at_once: int, listen: Listener) -> O
     from cumulet.site.site import Outcome  # noqa: PLC0415 - it imports this module
 
     document = site.document
-    files = find_programs(document, folder)
-    programs = [(place(path), target) for path, target in files.items()]
+    programs = find_programs(document, folder)
+    overlays = [(program.place, program.target) for program in programs]
     begin = time.monotonic()
     record: list[Mapping[str, object]] = []
     async with site.connected() as hosts, hold(hosts[document.control.name]) as keeper:
@@ -60,9 +74,9 @@ async def upgrade(site: Site, folder: Path, at_once: int, listen: Listener) -> O
             raise TargetError(message, hint="cumulet site up")
         crew = site.make_crew(hosts, keeper, listen)
         try:
-            await carry_out((make_delivery(document, files),), crew)
-            version = await read_version(hosts[document.control.name], files)
-            plan = kubeadm_life.make_upgrade(document, facts, programs, version, at_once)
+            await carry_out((make_delivery(document, programs),), crew)
+            version = await read_version(hosts[document.control.name], programs)
+            plan = kubeadm_life.make_upgrade(document, facts, overlays, version, at_once)
             await carry_out(plan, crew)
         finally:
             record += crew.record
@@ -70,38 +84,33 @@ async def upgrade(site: Site, folder: Path, at_once: int, listen: Listener) -> O
     return Outcome(bool(plan), time.monotonic() - begin, tuple(record))
 
 
-def find_programs(document: SiteDocument, folder: Path) -> dict[Path, str]:
-    """The programs in a folder -> where they go. Raises UsageError if none is one of the distribution's."""
+def find_programs(document: SiteDocument, folder: Path) -> list[Program]:
+    """The programs in a folder. Raises UsageError if none is one of the distribution's."""
     targets = TARGETS[document.distribution]
     found = {folder / name: target for name, target in targets.items() if (folder / name).is_file()}
     if not found:
         raise UsageError(f"{folder}: has no program of {document.distribution}", hint=f"one of: {', '.join(targets)}")
-    return found
+    return [Program(path, sha256_file(path), target) for path, target in found.items()]
 
 
-def place(path: Path) -> str:
-    """Where a program lies on a device: by its digest, so that old and new lie side by side."""
-    return f"{FOLDER}/{sha256_file(path)[:16]}/{path.name}"
-
-
-async def read_version(host: Host, files: Mapping[Path, str]) -> str:
+async def read_version(host: Host, programs: Sequence[Program]) -> str:
     """The version of Kubernetes that the new programs say they are, asked where they are to run. Raises UsageError."""
-    for path in files:
-        if path.name in ("kube", "k3s"):
-            words = ["kubelet", "--version"] if path.name == "kube" else ["--version"]
-            told = await host.run([place(path), *words], check=False)
+    for program in programs:
+        if program.path.name in ("kube", "k3s"):
+            words = ["kubelet", "--version"] if program.path.name == "kube" else ["--version"]
+            told = await host.run([program.place, *words], check=False)
             versions = [word for word in told.out.split() if word.startswith("v1.")]
             if versions:
                 return versions[0]
     hint = "the folder must have kube or k3s, for the architecture of the devices"
-    raise UsageError(f"{next(iter(files)).parent}: cannot tell which version of Kubernetes it is", hint=hint)
+    raise UsageError(f"{programs[0].path.parent}: cannot tell which version of Kubernetes it is", hint=hint)
 
 
-def make_delivery(document: SiteDocument, files: Mapping[Path, str]) -> Phase:
+def make_delivery(document: SiteDocument, programs: Sequence[Program]) -> Phase:
     """Bring the programs to every device; one that is there whole is not sent again."""
     sends = tuple(
-        Send(str(path), place(path), hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, 0o755)
-        for path in files
+        Send(str(program.path), program.place, program.sha256, program.path.stat().st_size, 0o755)
+        for program in programs
     )
     steps = tuple(
         Step("upgrade.send", node.name, "the new programs", "not there yet", sends) for node in document.nodes
