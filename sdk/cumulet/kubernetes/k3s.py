@@ -17,7 +17,7 @@ AGENT_CONFIG: Final = f"{FOLDER}/agent.yaml"
 REGISTRIES: Final = f"{FOLDER}/registries.yaml"
 SCHEDULER: Final = f"{FOLDER}/scheduler.yaml"
 SCHEDULER_ACCESS: Final = "/var/lib/rancher/k3s/server/cred/scheduler.kubeconfig"
-TOKEN: Final = f"{FOLDER}/token"  # noqa: S105 - a path, not the token
+TOKEN: Final = f"{FOLDER}/token"
 """What lets a device in, apart from its settings: those may be shown and compared."""
 IMAGES: Final = "/usr/share/cumulet/images"
 """Where the root file system keeps the airgap images."""

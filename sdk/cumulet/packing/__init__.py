@@ -6,8 +6,18 @@ how few nodes it can be at all. Placement itself is the scheduler's; what makes 
 
 from cumulet.packing.model import Amounts, Decision, Kind, Limits, Need, Plan, Room, find_standard
 from cumulet.packing.rule import classify, count_nodes, make_plan
+from cumulet.packing.scheduling import (
+    PLACE_LABEL,
+    TASK_LABEL,
+    find_differences,
+    make_labels,
+    make_placement,
+    make_resources,
+)
 
 __all__ = [
+    "PLACE_LABEL",
+    "TASK_LABEL",
     "Amounts",
     "Decision",
     "Kind",
@@ -17,6 +27,10 @@ __all__ = [
     "Room",
     "classify",
     "count_nodes",
+    "find_differences",
     "find_standard",
+    "make_labels",
+    "make_placement",
     "make_plan",
+    "make_resources",
 ]

@@ -15,15 +15,23 @@ BIGNESS = (0.8, 0.5, 0.0)
 """How much it counts against a container that it is big: none of these is the best for every mix."""
 
 
-def list_orders(needs: Sequence[Need], size: Amounts) -> Iterator[list[Need]]:
-    """Orders worth trying, the most promising first. `size` is that of the node that they are to fill."""
+def list_orders(needs: Sequence[Need], size: Amounts, enough: int) -> Iterator[list[Need]]:
+    """Orders worth trying, the most promising first.
+
+    `size` is that of the nodes that they are to fill, `enough` a number of them that cannot be improved on much.
+    """
     whole = (size.cpu or 1, size.gpu or 1, size.memory or 1)
     shares = [
         (each.amounts.cpu / whole[0], each.amounts.gpu / whole[1], each.amounts.memory / whole[2]) for each in needs
     ]
-    by_node = (_order_by_node(shares, bigness) for bigness in BIGNESS)
-    fewest = min(by_node, key=lambda found: found[0])
-    yield [needs[place] for place in fewest[1]]
+    fewest, best = len(needs) + 1, list(range(len(needs)))
+    for bigness in BIGNESS:
+        nodes, order = _order_by_node(shares, bigness)
+        if nodes < fewest:
+            fewest, best = nodes, order
+        if fewest <= enough:
+            break
+    yield [needs[place] for place in best]
     yield [needs[place] for place in _order_by_size(shares)]
 
 

@@ -116,13 +116,14 @@ class _Hall:
             return [self._wait(need) for need in needs]
         best: list[tuple[Need, int | None]] = []
         fewest = (len(needs) + 1, 0)
-        for order in list_orders(needs, self._standard):
+        enough = bound + bound // GOOD - self.whole_nodes
+        for order in list_orders(needs, self._standard, enough):
             placed = _simulate(order, rooms, self._limits)
             busy = {number for _, number in placed if number is not None}
             score = (sum(number is None for _, number in placed), len(busy))
             if score < fewest:
                 best, fewest = placed, score
-            if fewest[0] == 0 and self.whole_nodes + fewest[1] <= bound + bound // GOOD:
+            if fewest[0] == 0 and fewest[1] <= enough:
                 break
         return self._settle(best, rooms)
 
