@@ -9,6 +9,7 @@ from cumulet.tasks.edge import EdgeNode, EdgeProfile, imagine, load_edge, write_
 from cumulet.tasks.manifests import make_autoscaler, make_workload, scales
 from cumulet.tasks.need import make_amounts, make_needs
 from cumulet.tasks.profile import Measured, TaskProfile, load_profile, parse_profile, write_profile
+from cumulet.tasks.quantities import parse_quantity
 from cumulet.tasks.submit import Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "make_needs",
     "make_workload",
     "parse_profile",
+    "parse_quantity",
     "plan_tasks",
     "read_edge",
     "read_places",
