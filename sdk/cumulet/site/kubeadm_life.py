@@ -96,7 +96,7 @@ def _make_refill(site: SiteDocument, node: SiteNode, facts: SiteFacts, digest: s
 def _make_service(node: SiteNode) -> tuple[Action, ...]:
     actions: list[Action] = [wait_etcd("etcd answers", "healthy")]
     if node.role in ("single", "master"):
-        actions.append(start(*API_UNITS))
+        actions.append(start("kube-apiserver"))
         actions.append(wait_api(SERVERS_KUBECTL))
     return (*actions, start(*units_of(node)))
 
