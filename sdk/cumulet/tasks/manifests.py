@@ -62,7 +62,7 @@ def make_autoscaler(profile: TaskProfile, *, namespace: str) -> Json | None:
 
 def make_template(profile: TaskProfile, decision: Decision, model: Json | None) -> Json:
     """The pod template: one container, its folders, its model, its place."""
-    volumes, mounts = _make_volumes(profile, model)
+    volumes, mounts = make_volumes(profile, model)
     memory = int(max(decision.need.amounts.memory, parse_size(profile.memory)) * MEMORY_LIMIT)
     container: Json = {
         "name": "task",
@@ -94,7 +94,8 @@ def _surge(kind: Kind) -> int:
     return 1 if kind == "shares" else 0
 
 
-def _make_volumes(profile: TaskProfile, model: Json | None) -> tuple[list[Json], list[Json]]:
+def make_volumes(profile: TaskProfile, model: Json | None) -> tuple[list[Json], list[Json]]:
+    """The volumes of a task's pod, and where its container finds them."""
     volumes: list[Json] = []
     mounts: list[Json] = []
     folders = (("input", profile.data.input, "/data/in", True), ("output", profile.data.output, "/data/out", False))
