@@ -6,19 +6,23 @@ makes Kubernetes objects, `submit` starts them in the order of their plan, `meas
 
 from cumulet.tasks.cluster import make_edge, read_edge
 from cumulet.tasks.edge import EdgeNode, EdgeProfile, imagine, load_edge, write_edge
-from cumulet.tasks.manifests import make_autoscaler, make_workload, scales
-from cumulet.tasks.need import make_amounts, make_needs
-from cumulet.tasks.profile import Measured, TaskProfile, load_profile, parse_profile, write_profile
-from cumulet.tasks.quantities import parse_quantity
+from cumulet.tasks.manifests import make_autoscaler, make_volumes, make_workload, scales
+from cumulet.tasks.measure import correct, measure
+from cumulet.tasks.need import describe_correction, make_amounts, make_needs
+from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, parse_profile, write_profile
+from cumulet.tasks.quantities import parse_quantity, parse_seconds, parse_size, write_size
 from cumulet.tasks.submit import Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
 
 __all__ = [
+    "Check",
     "EdgeNode",
     "EdgeProfile",
     "Measured",
     "Submitted",
     "TaskProfile",
     "apply",
+    "correct",
+    "describe_correction",
     "imagine",
     "load_edge",
     "load_profile",
@@ -26,9 +30,13 @@ __all__ = [
     "make_autoscaler",
     "make_edge",
     "make_needs",
+    "make_volumes",
     "make_workload",
+    "measure",
     "parse_profile",
     "parse_quantity",
+    "parse_seconds",
+    "parse_size",
     "plan_tasks",
     "read_edge",
     "read_places",
@@ -38,4 +46,5 @@ __all__ = [
     "submit",
     "write_edge",
     "write_profile",
+    "write_size",
 ]

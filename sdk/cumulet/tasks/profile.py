@@ -81,6 +81,18 @@ class Replicas(Part):
         return self.most if self.most is not None else self.least
 
 
+class Check(Part):
+    """How it is found out whether a model is good: a command in the task's image, with the model mounted.
+
+    It writes `{"accuracy": 0.93, "latency": 12.5}` into /dev/termination-log and ends with 0.
+    """
+
+    command: tuple[str, ...] = Field(min_length=1)
+    accuracy: float | None = Field(None, ge=0, le=1, description="The least that is good enough")
+    latency: float | None = Field(None, gt=0, description="The most milliseconds for one answer")
+    limit: Duration = Field("2m", description="The check must be done after so long")
+
+
 class Measured(Part):
     """What was seen while it ran. It counts more than what was declared."""
 
@@ -102,6 +114,8 @@ class TaskProfile(Part):
     command: tuple[str, ...] = Field((), description="Default: what the image says")
     environment: dict[str, str] = {}
     model: ModelName | None = Field(None, description="NAME@sha256:..., mounted at /models/NAME")
+    mount: Literal["image", "store"] = Field("image", description="How the model is kept on nodes")
+    check: Check | None = Field(None, description="How a new model is checked before it is kept")
     cpu: float = Field(gt=0, le=100000, description="Percent of a node's CPU, the site's usual one")
     gpu: float = Field(0, ge=0, le=100000, description="Percent of a node's GPU")
     memory: Size = "256MiB"
