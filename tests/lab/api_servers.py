@@ -10,7 +10,6 @@ import base64
 import datetime
 import ipaddress
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -23,7 +22,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -38,9 +36,7 @@ CONTROLLERS = (
 
 
 def unpack_programs(image: Path, folder: Path) -> Path:
-    """The programs of a built lab image, or the folder that CUMULET_KUBE_PROGRAMS names."""
-    if "CUMULET_KUBE_PROGRAMS" in os.environ:
-        return Path(os.environ["CUMULET_KUBE_PROGRAMS"])
+    """The programs of a built lab image."""
     with tarfile.open(image / "root.tar") as archive:
         for name in PROGRAMS:
             member = next(each for each in archive if each.name.removeprefix("./") == f"usr/bin/{name}")
@@ -235,11 +231,3 @@ def api_servers(folder: Path, programs: Path, names: Sequence[str]) -> Iterator[
         for each in made.values():
             each.wait()
         yield made
-
-
-@pytest.fixture(scope="session")
-def kube_programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with `kube` and `etcd`, as the builder made them for the lab's image."""
-    if "CUMULET_KUBE_PROGRAMS" in os.environ:
-        return Path(os.environ["CUMULET_KUBE_PROGRAMS"])
-    return unpack_programs(request.getfixturevalue("lab_image"), tmp_path_factory.mktemp("programs"))

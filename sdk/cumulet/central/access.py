@@ -6,7 +6,7 @@ import base64
 import json
 import ssl
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,6 +124,16 @@ def load_own_access() -> Access:
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return Access(server, (folder / "ca.crt").read_text(), (folder / "token").read_text().strip())
+
+
+def as_user(access: Access, certificate: str, key: str) -> Access:
+    """The same server, reached with a client certificate."""
+    return replace(access, token="", certificate=certificate, key=key)
+
+
+def as_token(access: Access, token: str) -> Access:
+    """The same server, reached with a token."""
+    return replace(access, token=token, certificate="", key="")
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -101,16 +101,18 @@ class Traffic:
 
 
 class Kube:
-    """An API server, as one user."""
+    """An API server, as one user. `skew` is by how many seconds its clock is ahead, `heard` when it last answered."""
 
     def __init__(self, access: Access, *, agent: str = "cumulet", patience: float = 30.0, links: int = 8) -> None:
         self.access = access
         self.patience = patience
         self.skew: float | None = None
+        self.heard = 0.0
         self.traffic = Traffic()
         self._agent = f"{agent}/{__version__}"
         self._context: ssl.SSLContext = make_context(access)
         self._idle: list[Link] = []
+        self._watching: set[Link] = set()
         self._turn = asyncio.Semaphore(links)
         self._closed = False
 
@@ -160,6 +162,17 @@ class Kube:
             if error.status == 404:
                 return None
             raise
+
+    async def find_kind(self, resource: Resource) -> Json | None:
+        """What the server says of a resource, or None if it does not serve it."""
+        path = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+        try:
+            found = await self.call("GET", path)
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+        return next((each for each in found["resources"] if each["name"] == resource.plural), None)
 
     async def create(self, resource: Resource, body: Json, namespace: str = "", name: str = "", sub: str = "") -> Json:
         """Make a new object; with `name` and `sub`, a part of one (`eviction`, `binding`)."""
@@ -223,7 +236,8 @@ class Kube:
         words |= {"resourceVersion": since} if since else {}
         target = self.access.prefix + query.resource.path(query.namespace) + "?" + urlencode(words)
         accept = PARTIAL.replace("List", "") if query.partial else JSON
-        link = await open_link(self.access, self._context, self.patience)
+        link = await self._open()
+        self._watching.add(link)
         try:
             await link.send("GET", target, self._headers(accept, "", 0), b"")
             status, headers = await link.head()
@@ -234,12 +248,14 @@ class Kube:
             async for event in self._events(link, silence, query):
                 yield event
         finally:
+            self._watching.discard(link)
             link.close()
 
     async def _events(self, link: Link, silence: float, query: Query) -> AsyncIterator[WatchEvent]:
         rest = bytearray()
         async for chunk in link.chunks(silence):
             self.traffic.received += len(chunk)
+            self.heard = time.monotonic()
             rest += chunk
             if len(rest) > MOST_LINE:
                 raise UnreachableError(f"{self.access.host}: watch {query.resource.plural}: a line of over 16 MiB")
@@ -268,10 +284,9 @@ class Kube:
         return False
 
     def close(self) -> None:
-        """Leave every idle connection."""
+        """Leave every connection."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._rebuild()
 
     def _headers(self, accept: str, content: str, length: int) -> list[tuple[str, str]]:
         default = self.access.port == 443
@@ -288,13 +303,14 @@ class Kube:
         """One request and its answer; a kept connection that turns out to be dead is replaced once."""
         while True:
             kept = self._take()
-            link = kept or await open_link(self.access, self._context, self.patience)
+            link = kept or await self._open()
             try:
                 await link.send(method, target, headers, data)
                 status, found = await link.head()
                 answer = b"".join([chunk async for chunk in link.chunks()])
             except UnreachableError:
                 link.close()
+                self._rebuild()
                 if kept is not None and method != "POST":
                     continue
                 raise
@@ -307,6 +323,19 @@ class Kube:
             self.traffic.received += len(answer) + sum(len(name) + len(value) + 4 for name, value in found.items())
             self._keep(link)
             return status, found, answer
+
+    async def _open(self) -> Link:
+        try:
+            return await open_link(self.access, self._context, self.patience)
+        except UnreachableError:
+            self._rebuild()
+            raise
+
+    def _rebuild(self) -> None:
+        """One connection has fallen silent: the way there is another now, and the others are dead as well."""
+        for link in (*self._idle, *self._watching):
+            link.close()
+        self._idle.clear()
 
     def _take(self) -> Link | None:
         while self._idle:
@@ -323,7 +352,8 @@ class Kube:
             link.close()
 
     def _note_clock(self, headers: Mapping[str, str]) -> None:
-        """Remember how far the server's clock is ahead of ours, in seconds."""
+        """Remember that the server has answered, and how far its clock is ahead of ours, in seconds."""
+        self.heard = time.monotonic()
         try:
             theirs = email.utils.parsedate_to_datetime(headers["date"]).timestamp()
         except (KeyError, ValueError):
@@ -339,8 +369,3 @@ def make_refusal(what: str, status: int, answer: bytes) -> RefusedError:
     except (ValueError, AttributeError):
         reason, message = "", answer[:200].decode(errors="replace").strip()
     return RefusedError(f"{what}: {status} {reason}: {message}".rstrip(": "), status, reason)
-
-
-def as_user(access: Access, certificate: str, key: str) -> Access:
-    """The same server, reached with a client certificate."""
-    return replace(access, token="", certificate=certificate, key=key)
