@@ -25,8 +25,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cumulet.core.errors import TargetError
+from cumulet.core.errors import TargetError, UsageError
 from cumulet.site import Outcome, Site
+from cumulet.site.membership import promote, remove
 from cumulet_qemu.lab.container import Container
 from cumulet_qemu.lab.lab import Lab, clear_lab
 from cumulet_qemu.lab.store import make_lab
@@ -101,7 +102,22 @@ class Cluster:
         self.events.append(f"agent {name}")
         return {}
 
-    def answer_beat(self, name: str, address: str, api: bool, member: str, boot: str) -> dict[str, Any]:
+    def answer_snapshot(self, name: str) -> dict[str, Any]:
+        self.events.append(f"snapshot {name}")
+        return {"state": sorted(self.nodes)}
+
+    def answer_reset(self, name: str, token: str, state: list[str]) -> dict[str, Any]:
+        if token != self.token:
+            return {"fatal": "bootstrap data already found and encrypted with different token"}
+        self.members, self.beats = {}, {}
+        self.nodes = {each: self.nodes[each] for each in state}
+        return self._add(name, "reset", voter=True)
+
+    def answer_rotate(self, name: str) -> dict[str, Any]:
+        self.events.append(f"rotate {name}")
+        return {}
+
+    def answer_beat(self, name: str, address: str, api: bool, member: str, boot: str, version: str) -> dict[str, Any]:
         if member and member not in self.members:
             return {"fatal": "this server has been removed from the cluster"}
         self.beats[name] = (time.monotonic(), api)
@@ -109,7 +125,7 @@ class Cluster:
             self.nodes[name] = {"address": address, "since": time.monotonic(), "annotations": {}}
             self.events.append(f"known {name}")
         if name in self.nodes:
-            self.nodes[name]["boot"] = boot
+            self.nodes[name] |= {"boot": boot, "version": version}
         return {"known": name in self.nodes, "serves": self._serves(name)}
 
     def answer_kubectl(self, host: str, words: list[str]) -> dict[str, Any]:
@@ -128,9 +144,17 @@ class Cluster:
             case ["get", "node", name, "-o", path] if name in self.nodes and "bootID" in path:
                 ready = self._describe(name)["status"]["conditions"][0]["status"]
                 out = f"{self.nodes[name]['boot']} {ready}"
+            case ["get", "node", name, "-o", path] if name in self.nodes and "kubeletVersion" in path:
+                out = self.nodes[name]["version"]
+            case ["drain", name, *_] if name in self.nodes:
+                self.events.append(f"drain {name}")
+            case ["uncordon", name] if name in self.nodes:
+                self.events.append(f"uncordon {name}")
+            case ["get", "--raw=/readyz"]:
+                out = "ok"
             case ["annotate", "--overwrite", "node", name, "etcd.k3s.cattle.io/remove=true"] if name in self.nodes:
                 self.nodes[name]["annotations"]["remove"] = str(time.monotonic())
-            case ["delete", "node", name] if name in self.nodes:
+            case ["delete", "node", name, *_] if name in self.nodes:
                 del self.nodes[name]
                 self.events.append(f"delete {name}")
             case _:
@@ -179,7 +203,11 @@ class Cluster:
         return {
             "kind": "Node",
             "metadata": {"name": name, "annotations": node["annotations"]},
-            "status": {"conditions": conditions, "addresses": [{"type": "InternalIP", "address": node["address"]}]},
+            "status": {
+                "conditions": conditions,
+                "addresses": [{"type": "InternalIP", "address": node["address"]}],
+                "nodeInfo": {"kubeletVersion": node.get("version", "")},
+            },
         }
 
 
@@ -389,3 +417,82 @@ def test_a_site_that_lost_all_power_comes_back_by_itself(site: Site, lab: Lab, c
     site.up()
     assert [each for each in cluster.events[begin:] if not each.startswith("agent")] == []
     assert at_rest(cluster) == WHOLE
+
+
+def test_another_k3s_server_by_server_then_agents(site: Site, lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+    new = tmp_path / "k3s"
+    new.write_text(SHIM.replace("exec ", "STAND_IN_VERSION=v1.36.3+k3s1 exec "))
+    begin = len(cluster.events)
+    site.upgrade(tmp_path)
+    order = [f"{what} {name}" for name in ("n2", "n3", "n1", "n4", "n5") for what in ("drain", "uncordon")]
+    assert [each for each in cluster.events[begin:] if not each.startswith("agent")] == order
+    assert {node["version"] for node in cluster.nodes.values()} == {"v1.36.3+k3s1"}
+    assert at_rest(cluster) == WHOLE
+    # Also after a start from nothing, and only once.
+    lab.node("n4").kill()
+    lab.start([lab.node("n4")])
+    assert "v1.36.3+k3s1" in lab.node("n4").run("k3s", "--version").out
+    begin = len(cluster.events)
+    site.up()
+    assert [each for each in steps_of(site.upgrade(tmp_path)) if "switch" in each] == []
+    assert [each for each in cluster.events[begin:] if each.startswith("drain")] == []
+
+
+def test_programs_of_another_distribution_are_refused(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "kube").write_text("")
+    with pytest.raises(UsageError, match="has no program of k3s"):
+        site.upgrade(tmp_path)
+
+
+def test_a_snapshot_brings_back_what_was_there_and_servers_join_one_at_a_time(
+    site: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    target = tmp_path / "snapshot"
+    site.snapshot(target)
+    with cluster.lock:
+        cluster.nodes["stranger"] = {"address": "10.53.0.99", "since": 0.0, "annotations": {}}
+    begin = len(cluster.events)
+    site.restore(target)
+    servers = [each for each in cluster.events[begin:] if each.split()[0] in ("reset", "join", "promote", "refused")]
+    assert servers == ["reset n1", "join n2", "promote n2", "join n3", "promote n3"]
+    assert sorted(cluster.nodes) == sorted(ROLES)
+    assert at_rest(cluster) == WHOLE
+    assert not site.up().changed
+
+
+def test_new_certificates_one_server_after_the_other(site: Site, cluster: Cluster) -> None:
+    begin = len(cluster.events)
+    site.rotate()
+    assert [each for each in cluster.events[begin:] if each.startswith("rotate")] == [f"rotate n{i}" for i in (1, 2, 3)]
+    assert at_rest(cluster) == WHOLE
+    assert not site.up().changed
+
+
+def test_a_master_that_is_gone_for_good_is_replaced(site: Site, lab: Lab, cluster: Cluster, folder: Path) -> None:
+    path = folder / "site.yaml"
+    lab.node("n3").kill()
+    time.sleep(FRESH)
+    begin = len(cluster.events)
+    promote(path)
+    servers = [each for each in cluster.events[begin:] if each.split()[0] in ("remove", "join", "promote", "refused")]
+    assert servers == ["remove n3", "join n5", "promote n5"]
+    roles = {node.name: node.role for node in Site.load(path).document.nodes}
+    assert roles == {"n1": "master", "n2": "master", "n4": "worker", "n5": "control"}
+    assert at_rest(cluster) == {"n1": True, "n2": True, "n5": True}
+    assert cluster.beats["n1"][1] and not cluster.beats["n5"][1]
+    assert lab.node("n5").run("systemctl", "is-active", "k3s-agent", check=False).out.strip() == "inactive"
+    assert not Site.load(path).up().changed
+
+
+def test_a_worker_leaves_and_all_are_reset(lab: Lab, cluster: Cluster, folder: Path) -> None:
+    path = folder / "site.yaml"
+    begin = len(cluster.events)
+    remove(path, "n4")
+    assert cluster.events[begin:] == ["drain n4", "delete n4"]
+    assert lab.node("n4").run("sh", "-c", "ls /etc/rancher/k3s /var/lib/rancher/k3s/server 2>/dev/null; true").out == ""
+    site = Site.load(path)
+    site.reset()
+    for name in ("n1", "n2", "n5"):
+        state = lab.node(name).run("systemctl", "is-active", "k3s", check=False).out.strip()
+        assert (name, state) == (name, "inactive")
+    assert all(node.state == "not in" for node in site.status().nodes)

@@ -276,6 +276,10 @@ def _make_controller_arguments(cluster: Cluster, node: Node) -> dict[str, str]:
         "use-service-account-credentials": "true",
         "flex-volume-plugin-dir": "/var/lib/kubelet/volume-plugins",
         "profiling": "false",
+        # At its start each of forty controllers asks for an account of its own; at the usual 20 requests a second the
+        # one that gives nodes their addresses waits five seconds for its turn.
+        "kube-api-qps": "100",
+        "kube-api-burst": "200",
         **_make_common_arguments(node),
     }
 
