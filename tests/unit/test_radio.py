@@ -342,7 +342,7 @@ def test_the_receiver_of_a_soc_is_one_client_and_its_sentences_are_handed_on(tmp
         device.run("receiver", programs={"qmicli": QMICLI.replace("ROOT", str(tmp_path))})
     asked = device.text("asked").splitlines()
     assert [line.split("--")[-1] for line in asked] == [
-        "loc-set-engine-lock=none",
+        "loc-set-engine-lock=mt",
         "loc-set-nmea-types=all",
         "loc-start",
         "loc-follow-nmea",

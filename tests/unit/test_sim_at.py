@@ -115,6 +115,16 @@ def test_a_network_that_goes_away_ends_the_call_and_says_so() -> None:
     assert ask(modem, "ATD*99***1#") == ["CONNECT 150000000"]
 
 
+def test_a_call_that_is_forgotten_is_silent_until_commands_are_typed() -> None:
+    modem = Modem()
+    ask(modem, "ATE0", APN, "ATD*99***1#")
+    assert modem.forget() == b""
+    assert modem.feed(make_frame(LCP, make_control(REQUEST, 1, b""))) == b""
+    assert ask(modem, "AT+CGACT=0,1") == ["OK"]
+    assert modem.call is None
+    assert modem.forget() == b""
+
+
 def test_switched_off_it_is_in_no_network() -> None:
     modem = Modem()
     assert ask(modem, "AT+CFUN=4", "AT+CREG?") == ["+CREG: 0,2", "OK"]

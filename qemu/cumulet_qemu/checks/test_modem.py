@@ -119,6 +119,15 @@ def test_connection_survives_a_drop(vm: VirtualMachine, node: Guest, modem: Mode
 
 
 @pytest.mark.usefixtures("connected")
+def test_call_that_the_network_has_forgotten_is_made_again(vm: VirtualMachine, node: Guest, modem: Modem) -> None:
+    calls = len(modem.apns)
+    vm.radio.forget()
+    node.until(f"! {HAVE_ADDRESS}", 180)
+    wait_address(vm, node)
+    assert len(modem.apns) > calls
+
+
+@pytest.mark.usefixtures("connected")
 def test_sdk_reads_and_changes_the_connection(
     vm: VirtualMachine, facts: ModemFacts, node: Guest, modem: Modem, patience: Patience
 ) -> None:
@@ -136,3 +145,7 @@ def test_sdk_reads_and_changes_the_connection(
     wait_address(vm, node)
     node.until("ip route get 192.0.2.1 | grep -w ppp0", 60)
     assert node.run("python3 -m cumulet.modem set pin=1234").code == 2
+    # This modem has no command for bands, and nothing is kept that it refuses.
+    refused = node.run("python3 -m cumulet.modem set bands=eutran-3")
+    assert (refused.code, "SetCurrentBands" in refused.output) == (4, True), refused.output
+    assert "bands" not in node.output("cat /etc/cumulet/modem.conf")

@@ -98,6 +98,12 @@ class Modem:
         self._there = False
         return end + self._report()
 
+    def forget(self) -> bytes:
+        """The network forgets the call and tells nobody."""
+        if self.call is not None:
+            self.call.deaf = True
+        return b""
+
     def restore(self) -> bytes:
         """The network is back."""
         self._there = True

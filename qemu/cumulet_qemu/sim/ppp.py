@@ -89,11 +89,15 @@ class Addresses:
 
 
 class Call:
-    """One call, from the network's side. `up` says whether both ends have agreed on addresses."""
+    """One call, from the network's side. `up` says whether both ends have agreed on addresses.
+
+    With `deaf` the network has forgotten it, and answers nothing.
+    """
 
     def __init__(self, addresses: Addresses | None = None) -> None:
         self.addresses = addresses or Addresses()
         self.closed = False
+        self.deaf = False
         self.pings = 0
         self._frame = bytearray()
         self._opened: dict[int, set[int]] = {LCP: set(), IPCP: set()}
@@ -106,6 +110,8 @@ class Call:
 
     def feed(self, data: bytes) -> bytes:
         """What the network answers to bytes from the line."""
+        if self.deaf:
+            return b""
         answer = bytearray()
         for byte in data:
             if byte != FLAG:

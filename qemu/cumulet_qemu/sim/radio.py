@@ -27,6 +27,10 @@ class Radio:
         """The network goes away, with the call if there is one."""
         self.lines["modem"].say(self._modem.drop)
 
+    def forget(self) -> None:
+        """The network forgets the call and tells nobody."""
+        self.lines["modem"].say(self._modem.forget)
+
     def restore(self) -> None:
         """The network is back."""
         self.lines["modem"].say(self._modem.restore)
