@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from cumulet_builder.recipe.radio import BoardModem, BoardReceiver, Gnss, Modem
+
 Architecture = Literal["arm64", "amd64"]
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 UNIT_TYPES = "service|socket|timer|target|mount|automount|path|slice|swap|device"
@@ -201,6 +203,9 @@ class Qemu(Part):
         ("virtio-net-pci,netdev=net",), description="-device arguments for the network; the netdev's id is 'net'"
     )
     devices: tuple[str, ...] = Field(("virtio-rng-pci",), description="More -device arguments")
+    ports: dict[Literal["modem", "gnss"], str] = Field(
+        {}, description="-device arguments of the ports behind which modem and receiver are simulated"
+    )
     firmware: tuple[str, ...] = Field((), description="Candidate UEFI firmware files, code; first found is used")
     firmware_vars: tuple[str, ...] = Field((), description="Candidate UEFI variable store templates")
 
@@ -231,6 +236,8 @@ class Board(Part):
     firmware: tuple[str, ...] = Field((), description="Globs below /usr/lib/firmware to ship")
     firmware_packages: tuple[Package, ...] = Field((), description="Debian packages that hold the firmware")
     packages: tuple[Package, ...] = Field((), description="Debian packages that the board needs")
+    modem: BoardModem | None = None
+    gnss: BoardReceiver | None = None
     qemu: Qemu | None = None
     include: tuple[str, ...] = Field(
         (), exclude=True, description="Fragments merged in first, relative to the file that names them"
@@ -255,12 +262,17 @@ class Recipe(Part):
     components: tuple[str, ...] = ("main",)
     packages: tuple[Package, ...] = Field((), description="Debian packages on top of what board and features bring")
     base_packages: tuple[Package, ...] = Field((), description="Debian packages that features bring")
+    replaced_packages: tuple[Package, ...] = Field(
+        (), description="Debian packages of other features that one feature leaves out because it brings another"
+    )
     wheels: tuple[str, ...] = Field(
         (), description="Python packages from the package index, as `name` or `name==version`"
     )
     features: tuple[Name, ...] = Field((), description="Fragments of recipes/features that were merged in")
     modules: tuple[Module, ...] = Field((), description="Kernel modules that features bring, as names or globs")
     kubernetes: Kubernetes | None = None
+    modem: Modem | None = None
+    gnss: Gnss | None = None
     sdk: bool = Field(False, description="Put the SDK (Python) into the image")
     ssh: Ssh = Ssh()
     node: Node = Node()
@@ -272,6 +284,6 @@ class Recipe(Part):
     disk: Disk = Disk()
     size_budget: SizeBudget = SizeBudget()
     formats: tuple[Literal["disk", "blockmap", "directory", "tar", "oci"], ...] = ("disk", "blockmap")
-    test: tuple[Literal["base", "kubernetes", "k3s"], ...] = Field(
+    test: tuple[Literal["base", "kubernetes", "k3s", "modem", "gnss"], ...] = Field(
         ("base",), description="Boot checks that `cumulet test` runs"
     )

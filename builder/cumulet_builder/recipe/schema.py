@@ -15,6 +15,12 @@ Kind = Literal["recipe", "board", "feature"]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BOARD = {"type": "string", "description": "Name of a bundled board, or a path ending in .yaml"}
 
+BY_BOARD = {
+    "type": "object",
+    "description": "Key of the board, such as modem.kind -> its value -> what the feature brings on such boards too",
+    "additionalProperties": {"type": "object", "additionalProperties": {"type": "object"}},
+}
+
 
 def make_schema(kind: Kind) -> dict[str, Any]:
     """The schema of one kind of file."""
@@ -28,6 +34,7 @@ def make_schema(kind: Kind) -> dict[str, Any]:
         for name in ("Board", "Kernel", "Qemu"):
             schema["$defs"].pop(name, None)
     if kind == "feature":
+        properties["by_board"] = BY_BOARD
         for name in NOT_IN_FEATURES:
             properties.pop(name)
     return {"$schema": DIALECT, **schema, "title": f"Cumulet {kind}", "description": _describe(kind)}
