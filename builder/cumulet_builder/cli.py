@@ -50,6 +50,8 @@ COMMANDS = {
     "kas": Entry("cumulet_builder.commands.kas:command", "Print the kas document of a recipe, for Yocto."),
     "parity": Entry("cumulet_builder.commands.parity:command", "Tell which engine builds which feature."),
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),
+    "boards": Entry("cumulet_builder.commands.boards:boards", "List the boards, and what is known about them."),
+    "board": Entry("cumulet_builder.commands.boards:board", "Look at one board."),
     "recipes": Entry("cumulet_builder.commands.recipes:command", "List bundled boards, images and features."),
     "doctor": Entry("cumulet_builder.commands.doctor:command", "Tell what this computer lacks, and what fixes it."),
     "pin": Entry("cumulet_builder.commands.pin:pin", "Write the checksums of a release of k3s into its pin."),
