@@ -45,6 +45,8 @@ COMMANDS = {
     "site": Entry("cumulet_builder.commands.site:site", "Several devices as one cluster, from one file."),
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
     "task": Entry("cumulet_builder.commands.task:task", "AI tasks: what they need, and on which nodes they go."),
+    "model": Entry("cumulet_builder.commands.model:model", "Models: signed images, carried once, switched safely."),
+    "load": Entry("cumulet_builder.commands.load:load", "How busy a site has been, and when it will be quietest."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
     "kas": Entry("cumulet_builder.commands.kas:command", "Print the kas document of a recipe, for Yocto."),

@@ -9,7 +9,7 @@ from cumulet.models.check import check_archive, check_files, load_release
 from cumulet.models.documents import PREFIX, Card, Release
 from cumulet.models.health import Health
 from cumulet.models.image import build_model
-from cumulet.models.prune import Held, prune_models, read_pins
+from cumulet.models.prune import Held, prune_models, prune_site, read_pins
 from cumulet.models.registry import pull_model, push_model
 from cumulet.models.roll import Rolled, Switch, return_model, roll_model
 from cumulet.models.way import Choice, Way, choose_way, make_volume
@@ -31,6 +31,7 @@ __all__ = [
     "load_release",
     "make_volume",
     "prune_models",
+    "prune_site",
     "pull_model",
     "push_model",
     "read_pins",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 from cumulet.core.api import Api, Json
 from cumulet.core.errors import TargetError
 from cumulet.models.documents import PREFIX
+from cumulet.tasks import Device
 
 SCRIPT = Path(__file__).parent / "scripts" / "models.sh"
 MODEL, BEFORE = "cumulet.dev/model", "cumulet.dev/model-before"
 """Annotations of a task: the model that it has, and the one that it had before, which it may return to."""
 WORKLOADS = ("/apis/apps/v1/deployments", "/apis/batch/v1/jobs", "/apis/apps/v1/statefulsets", "/api/v1/pods")
+INDEX = "/var/lib/cumulet/blobs/index.json"
+"""What the control node keeps of the site's packages."""
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 RunScript = Callable[[str, Sequence[str]], Awaitable[str]]
 """Runs the script on a node, with arguments; gives back what it printed."""
@@ -104,3 +108,35 @@ async def _check_gone(run: Mapping[str, RunScript], script: str, going: Sequence
         for each in going:
             if each.node == node and each.reference in left:
                 raise TargetError(f"{node}: {each.reference}: is still there", hint="does a container have it open?")
+
+
+async def prune_site(path: Path, keep: Collection[str], *, dry: bool = False) -> tuple[list[Held], list[Held]]:
+    """Remove what is not pinned from every device of the site in a file that can be reached. See `prune_models`.
+
+    Pinned is what the cluster has, what `keep` names, and what the site's packages would bring back.
+    """
+    from cumulet.tasks import reach  # noqa: PLC0415 - brings the site's modules along
+
+    async with reach(path) as reached:
+        pins = await read_pins(reached.api) | set(keep) | await _read_packages(reached.device(reached.control))
+        run = {name: _make_runner(device) for name, device in reached.devices.items()}
+        return await prune_models(run, pins, dry=dry)
+
+
+async def _read_packages(control: Device) -> set[str]:
+    """The images that the site's packages have: they would be imported again at the next `site up`."""
+    try:
+        index = json.loads(await control.read_bytes(INDEX))
+    except TargetError:
+        # A site without packages.
+        return set()
+    return {image["name"] for package in index["packages"] for image in package["images"]} | {
+        f"{PREFIX}{package['name']}@sha256:{package['sha256']}" for package in index["packages"]
+    }
+
+
+def _make_runner(device: Device) -> RunScript:
+    async def run(script: str, words: Sequence[str]) -> str:
+        return (await device.run(["sh", "-s", "--", *words], input=script)).out
+
+    return run

@@ -9,15 +9,18 @@ from cumulet.tasks.edge import EdgeNode, EdgeProfile, imagine, load_edge, write_
 from cumulet.tasks.manifests import make_autoscaler, make_volumes, make_workload, scales
 from cumulet.tasks.measure import correct, measure
 from cumulet.tasks.need import describe_correction, make_amounts, make_needs
-from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, parse_profile, write_profile
+from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, make_profile, parse_profile, write_profile
 from cumulet.tasks.quantities import parse_quantity, parse_seconds, parse_size, write_size
+from cumulet.tasks.reach import Device, Reached, reach
 from cumulet.tasks.submit import Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
 
 __all__ = [
     "Check",
+    "Device",
     "EdgeNode",
     "EdgeProfile",
     "Measured",
+    "Reached",
     "Submitted",
     "TaskProfile",
     "apply",
@@ -30,6 +33,7 @@ __all__ = [
     "make_autoscaler",
     "make_edge",
     "make_needs",
+    "make_profile",
     "make_volumes",
     "make_workload",
     "measure",
@@ -38,6 +42,7 @@ __all__ = [
     "parse_seconds",
     "parse_size",
     "plan_tasks",
+    "reach",
     "read_edge",
     "read_places",
     "read_pods",

@@ -5,6 +5,7 @@ One declaration gives the type, the default, the check and the documented field.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -167,6 +168,12 @@ def find_problems(profile: TaskProfile, document: Value) -> list[Problem]:
         place = (document.at(("deadline",)) or document).place
         problems.append(place.problem("only what runs once has a deadline", "runs: once"))
     return problems
+
+
+def make_profile(name: str, image: str, command: tuple[str, ...] = ()) -> TaskProfile:
+    """A profile of which only the beginning is known: it is to be measured. Raises UsageError for a wrong name."""
+    text = json.dumps({"version": 1, "task": name, "image": image, "command": command, "cpu": 1})
+    return parse_profile(text, "the command line")
 
 
 def write_profile(profile: TaskProfile) -> str:
