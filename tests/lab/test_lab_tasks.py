@@ -6,9 +6,10 @@ The tests of this file go on from each other: one site, in the order of the file
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from kubectl_api import Kubectl
 from sites import get, kubectl, until, up, write_site
 
 from cumulet.kubernetes import PACKING_SCHEDULER
+from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, roll_model
 from cumulet.monitor import Recorder, Spool, load_usage, make_measured, read_ring
+from cumulet.packages import make_key
+from cumulet.site.parts import read_script
 from cumulet.tasks import TaskProfile, parse_profile, read_edge, submit
+from cumulet_qemu.lab.container import Container
 from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
@@ -38,13 +43,21 @@ while True:
 """
 
 
+CHECK = """
+import pathlib
+found = pathlib.Path("/models/yolo/accuracy.json").read_text()
+pathlib.Path("/dev/termination-log").write_text(found)
+"""
+
+
+def python(program: str) -> list[str]:
+    """The command that runs a program in a container which has the node's /usr at /data/in."""
+    loader = ["/data/in/lib64/ld-linux-x86-64.so.2", "--library-path", "/data/in/lib/x86_64-linux-gnu"]
+    return [*loader, "/data/in/bin/python3", "-c", program]
+
+
 def make_task(name: str, cpu: float, extra: str = "") -> TaskProfile:
-    command = json.dumps(
-        [
-            "/data/in/lib64/ld-linux-x86-64.so.2", "--library-path", "/data/in/lib/x86_64-linux-gnu",
-            "/data/in/bin/python3", "-c", PROGRAM,
-        ]
-    )  # fmt: skip
+    command = json.dumps(python(PROGRAM))
     text = (
         f"version: 1\ntask: {name}\nimage: cumulet.dev/pause:1.36.3\ncpu: {cpu}\nmemory: 64MiB\n"
         f"command: {command}\nenvironment: {{PYTHONHOME: /data/in}}\n"
@@ -137,3 +150,67 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(three: Lab
     assert measured.cpu > 15
     load = read_ring(tmp_path / "load.ring", time.time())
     assert max(each.values[3] for each in load) > 5
+    kubectl(three, "delete", "horizontalpodautoscalers,deployments", "--all", "--wait", "--timeout=90s")
+    until("they are gone", lambda: get(three, "pods")["items"] == [], 90)
+
+
+def bring(three: Lab, folder: Path, key: Path, revision: str, accuracy: float) -> Release:
+    """A model on every node, imported as a bring-up does."""
+    (folder / revision).mkdir()
+    (folder / revision / "accuracy.json").write_text(json.dumps({"accuracy": accuracy, "latency": 12.5}))
+    (folder / revision / "weights.bin").write_bytes(bytes(2 << 20))
+    archive = folder / f"{revision}.oci"
+    release = build_model(folder / revision, archive, "yolo", revision, key)
+    names = [release.reference, f"{PREFIX}yolo:{revision}"]
+    words = ["import", "/var/tmp/model.oci", *(f"{name}={release.digest}" for name in names)]
+    for node in three.nodes:
+        node.run("sh", "-c", "base64 -d >/var/tmp/model.oci", input=base64.b64encode(archive.read_bytes()).decode())
+        node.run("sh", "-s", "--", *words, input=read_script("images.sh"))
+    return release
+
+
+def models_of(three: Lab) -> set[str]:
+    """The models that the containers of the task have, all of them ready."""
+    items = get(three, "pods", "-l", "cumulet.dev/task=detect")["items"]
+    assert all(each["status"]["containerStatuses"][0]["ready"] for each in items)
+    return {each["spec"]["volumes"][-1]["image"]["reference"] for each in items}
+
+
+def test_a_model_is_switched_and_a_bad_one_goes_back_by_itself(three: Lab, api: Kubectl, tmp_path: Path) -> None:
+    make_key(tmp_path / "key.pem")
+    old, new, bad = (
+        bring(three, tmp_path, tmp_path / "key.pem", revision, accuracy)
+        for revision, accuracy in (("1", 0.92), ("2", 0.97), ("3", 0.41))
+    )
+    check = json.dumps({"command": python(CHECK), "accuracy": 0.9, "latency": 100})
+    text = f"model: {old.reference}\nreplicas: {{least: 2}}\ncheck: {check}\n"
+    detect = make_task("detect", 10, text)
+    asyncio.run(submit(api, [detect]))
+    until("it runs with the first model", lambda: models_of(three) == {old.reference}, 120)
+    told: list[str] = []
+    done = asyncio.run(roll_model(Switch(api, detect, new.reference, "image", "default", told.append)))
+    assert (done.changed, done.returned, len(done.checks)) == (True, False, 2)
+    assert [each.accuracy for each in done.checks] == [0.97, 0.97]
+    assert models_of(three) == {new.reference}
+    assert not asyncio.run(roll_model(Switch(api, detect, new.reference, "image", "default", told.append))).changed
+    done = asyncio.run(roll_model(Switch(api, detect, bad.reference, "image", "default", told.append)))
+    assert done.returned
+    assert done.reason.endswith("accuracy 0.41, at least 0.9 is wanted")
+    assert models_of(three) == {new.reference}
+    missing = new.reference[:-8] + "00000000"
+    done = asyncio.run(roll_model(Switch(api, detect, missing, "image", "default", told.append, seconds=30)))
+    assert done.returned
+    assert "not ready after 30 s with yolo@" in done.reason
+    assert models_of(three) == {new.reference}
+    run = {node.node.name: make_runner(node) for node in three.nodes}
+    going, staying = asyncio.run(prune_models(run, asyncio.run(read_pins(api))))
+    assert {each.reference for each in going} == {old.reference, bad.reference}
+    assert ({each.reference for each in staying}, len(staying)) == ({new.reference}, 3)
+    assert models_of(three) == {new.reference}
+
+
+def make_runner(node: Container) -> Callable[[str, Sequence[str]], Awaitable[str]]:
+    async def run(script: str, words: Sequence[str]) -> str:
+        return await asyncio.to_thread(lambda: node.run("sh", "-s", "--", *words, input=script).out)
+
+    return run
