@@ -82,7 +82,7 @@ def test_an_edge_is_read_from_what_the_cluster_says() -> None:
         done,
     ]
     metrics = [{"metadata": {"name": "p4"}, "usage": {"cpu": "812345678n", "memory": "2097152Ki"}}]
-    edge = make_edge("pier-7", nodes, pods, metrics)
+    edge = make_edge("pier-7", nodes, pods, metrics, {"p4": 40 << 30})
     p2, p4 = edge.nodes
     assert (p2.name, p2.role, p2.cpus, p2.memory, p2.gpu, p2.whole) == ("p2", "master", 3.9, "3898MiB", None, "b")
     assert p4.gpu is not None
@@ -122,7 +122,7 @@ def test_a_task_that_shares_asks_for_its_share_and_goes_where_it_is_fullest() ->
     }
     assert spec["volumes"] == [
         {"name": "input", "hostPath": {"path": "/srv/in", "type": "DirectoryOrCreate"}},
-        {"name": "model", "image": {"reference": f"cumulet.dev/models/yolo@{DIGEST}", "pullPolicy": "IfNotPresent"}},
+        {"name": "model", "image": {"reference": f"cumulet.dev/models/yolo@{DIGEST}", "pullPolicy": "Never"}},
     ]
     assert [each["mountPath"] for each in container["volumeMounts"]] == ["/data/in", "/models/yolo"]
 
