@@ -90,16 +90,16 @@ class Requests:
             return None
         if not self.fleet.synced:
             return 1.0
+        if not wish.decided and self._is_too_much(wish):
+            await self._stop_flood(wish)
+            return None
+        cluster = self.fleet.get(wish.cluster)
+        if wish.decided != "Denied" and cluster is not None and DEVICE_KEY in {*cluster.annotations, *wish.annotations}:
+            await self._show(wish)
         if wish.decided == "Approved":
             await self._pin(wish)
         if wish.decided:
             return None
-        if self._is_too_much(wish):
-            await self._stop_flood(wish)
-            return None
-        cluster = self.fleet.get(wish.cluster)
-        if cluster is not None and DEVICE_KEY in {*cluster.annotations, *wish.annotations}:
-            await self._show(wish)
         verdict = judge(wish, cluster, self.allowed)
         if verdict.word == "approve" and verdict.reason == "AutoApproved" and not await self._may_renew(wish):
             verdict = Verdict("deny", "NotAllowed", "this user may not renew certificates")
