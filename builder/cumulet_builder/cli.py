@@ -44,6 +44,7 @@ COMMANDS = {
     "test": Entry("cumulet_builder.commands.test:command", "Boot an image in QEMU and check what its recipe promises."),
     "site": Entry("cumulet_builder.commands.site:site", "Several devices as one cluster, from one file."),
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
+    "task": Entry("cumulet_builder.commands.task:task", "AI tasks: what they need, and on which nodes they go."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
     "kas": Entry("cumulet_builder.commands.kas:command", "Print the kas document of a recipe, for Yocto."),

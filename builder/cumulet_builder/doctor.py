@@ -67,6 +67,7 @@ PROGRAMS = (
     Program("tc", "iproute2", ("check",), "makes a lab's link slow"),
     Program("nsenter", "util-linux", ("check",), "enters a node of a lab"),
     Program("skopeo", "skopeo", ("check",), "reads a finished container image"),
+    Program("dbus-daemon", "dbus-daemon", ("check",), "stands for a device's bus"),
     Program("docker-registry", "docker-registry", ("check",), "takes and gives packages in a check"),
 )
 # Firmware for `cumulet boot --firmware`: any file of a row will do.

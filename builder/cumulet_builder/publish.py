@@ -116,6 +116,8 @@ def _write_documents(recipe: Recipe, lock: AnyLock, folder: Path) -> None:
         "test": list(recipe.test),
         "ssh": recipe.ssh.enabled,
         "kubernetes": kubernetes.model_dump(mode="json") if kubernetes else None,
+        "modem": recipe.modem.model_dump(mode="json") if recipe.modem else None,
+        "gnss": recipe.gnss.model_dump(mode="json") if recipe.gnss else None,
     }
     (folder / "image.json").write_text(json.dumps(image, indent=1))
     (folder / "board.json").write_text(json.dumps(recipe.board.model_dump(mode="json"), indent=1))

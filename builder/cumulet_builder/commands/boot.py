@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
@@ -97,7 +98,7 @@ def choose_ending(choices: Choices) -> tuple[bool, Goal | None]:
 
 def make_options(published: Published, choices: Choices) -> Options:
     """The machine's options from the command line. Raises UsageError for a size or document that is wrong."""
-    from cumulet_qemu.machine import Options
+    from cumulet_qemu.machine import Options, choose_pin
     from cumulet_qemu.nodefile import load_document, make_document
     from cumulet_qemu.published import parse_size
 
@@ -111,6 +112,7 @@ def make_options(published: Published, choices: Choices) -> Options:
         keep=choices["keep"],
         disk_size=parse_size(disk_size, "--disk-size") if disk_size else None,
         accel=choices["accel"],
+        modem_pin=choose_pin(published, os.environ),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from cumulet_builder.recipe.radio import BoardModem, BoardReceiver
 from cumulet_builder.recipe.values import Architecture, ImagePath, Module, Name, Package, Part, Size
 
 Support = Literal["tested", "emulated", "untested"]
@@ -46,6 +47,9 @@ class Qemu(Part):
         ("virtio-net-pci,netdev=net",), description="-device arguments for the network; the netdev's id is 'net'"
     )
     devices: tuple[str, ...] = Field(("virtio-rng-pci",), description="More -device arguments")
+    ports: dict[Literal["modem", "gnss"], str] = Field(
+        {}, description="-device arguments of the ports behind which modem and receiver are simulated"
+    )
     firmware: tuple[str, ...] = Field((), description="Candidate UEFI firmware files, code; first found is used")
     firmware_vars: tuple[str, ...] = Field((), description="Candidate UEFI variable store templates")
 
@@ -179,6 +183,8 @@ class Board(Part):
     without: tuple[Without, ...] = Field((), description="Drivers and firmware that the image goes without")
     packages: tuple[Package, ...] = Field((), description="Debian packages that the board needs")
     flash: Flash | None = None
+    modem: BoardModem | None = None
+    gnss: BoardReceiver | None = None
     qemu: Qemu | None = None
     include: tuple[str, ...] = Field(
         (), exclude=True, description="Fragments merged in first, relative to the file that names them"

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cumulet_builder.recipe.board import Board, Kernel, Qemu
+from cumulet_builder.recipe.radio import Gnss, Modem
 from cumulet_builder.recipe.values import (
     Architecture,
     Hostname,
@@ -145,12 +146,17 @@ class Recipe(Part):
     components: tuple[str, ...] = ("main",)
     packages: tuple[Package, ...] = Field((), description="Debian packages on top of what board and features bring")
     base_packages: tuple[Package, ...] = Field((), description="Debian packages that features bring")
+    replaced_packages: tuple[Package, ...] = Field(
+        (), description="Debian packages of other features that one feature leaves out because it brings another"
+    )
     wheels: tuple[str, ...] = Field(
         (), description="Python packages from the package index, as `name` or `name==version`"
     )
     features: tuple[Name, ...] = Field((), description="Fragments of recipes/features that were merged in")
     modules: tuple[Module, ...] = Field((), description="Kernel modules that features bring, as names or globs")
     kubernetes: Kubernetes | None = None
+    modem: Modem | None = None
+    gnss: Gnss | None = None
     sdk: bool = Field(False, description="Put the SDK (Python) into the image")
     ssh: Ssh = Ssh()
     node: Node = Node()
@@ -162,6 +168,6 @@ class Recipe(Part):
     disk: Disk = Disk()
     size_budget: SizeBudget = SizeBudget()
     formats: tuple[Literal["disk", "blockmap", "directory", "tar", "oci"], ...] = ("disk", "blockmap")
-    test: tuple[Literal["base", "kubernetes", "k3s"], ...] = Field(
+    test: tuple[Literal["base", "kubernetes", "k3s", "modem", "gnss"], ...] = Field(
         ("base",), description="Boot checks that `cumulet test` runs"
     )

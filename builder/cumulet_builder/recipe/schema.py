@@ -31,6 +31,12 @@ BOARD_PARTS = (
 MERGED_PARTS = ("Flash", "Kernel", "Loader", "Qemu")
 BOARD = {"type": "string", "description": "Name of a bundled board, or a path ending in .yaml"}
 
+BY_BOARD = {
+    "type": "object",
+    "description": "Key of the board, such as modem.kind -> its value -> what the feature brings on such boards too",
+    "additionalProperties": {"type": "object", "additionalProperties": {"type": "object"}},
+}
+
 
 def make_schema(kind: Kind) -> dict[str, Any]:
     """The schema of one kind of file."""
@@ -46,6 +52,7 @@ def make_schema(kind: Kind) -> dict[str, Any]:
         for name in BOARD_PARTS:
             schema["$defs"].pop(name, None)
     if kind == "feature":
+        properties["by_board"] = BY_BOARD
         for name in NOT_IN_FEATURES:
             properties.pop(name)
     return {"$schema": DIALECT, **schema, "title": f"Cumulet {kind}", "description": _describe(kind)}

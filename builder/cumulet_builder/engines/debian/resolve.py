@@ -34,6 +34,7 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
     board = recipe.board
     python = {"python3"} if recipe.sdk or recipe.wheels else set()
     base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
+    base -= set(recipe.replaced_packages)
     boot = {"busybox-static", "systemd-boot-efi", *board.firmware_packages, *_board_packages(board)}
     # A foreign image's Python is among the tools as its native twin.
     tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else python)}

@@ -13,6 +13,7 @@ from cumulet_builder.engines.debian.wheels import SITE
 from cumulet_builder.formats.esp import make_command_line
 from cumulet_builder.initramfs import FOLDERS, InitramfsChoice, make_script
 from cumulet_builder.kubernetes.surroundings import make_cluster, make_setup_tree
+from cumulet_builder.radio import make_chrony_text
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.render import render
 from cumulet_builder.rootfs import digest_of, make_files_tree, make_settings_tree
@@ -26,7 +27,7 @@ UNITS = {
     "sshd-keygen.service": "sshdgenkeys.service",
 }
 # Owned by packages of openembedded-core: laid over them once the image has been put together.
-OVERLAID = ("/etc/fstab", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf")
+OVERLAID = ("/etc/default/gpsd", "/etc/fstab", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf")
 # Said by openembedded-core itself, in its own words.
 LEFT_OUT = ("/usr/lib/os-release", "/etc/systemd/system/default.target")
 # containerd's own package has it.
@@ -43,6 +44,9 @@ def make_handover(recipe: Recipe, words: tuple[str, ...]) -> dict[str, Tree]:
     system = rename_units(make_settings_tree(recipe, ""))
     packaged = Tree({path: node for path, node in system.nodes.items() if path not in (*OVERLAID, *LEFT_OUT)})
     overlaid = Tree({path: node for path, node in system.nodes.items() if path in OVERLAID})
+    if recipe.gnss is not None:
+        # Its chrony reads one file, where Debian's reads a folder beside its own.
+        overlaid.file("/etc/chrony.conf", make_chrony_text(recipe, whole=True))
     return {
         "system.tar": packaged,
         "overlay.tar": merge([overlaid, make_files_tree(recipe)]),
