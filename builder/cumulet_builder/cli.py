@@ -44,6 +44,8 @@ COMMANDS = {
     "test": Entry("cumulet_builder.commands.test:command", "Boot an image in QEMU and check what its recipe promises."),
     "site": Entry("cumulet_builder.commands.site:site", "Several devices as one cluster, from one file."),
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
+    "hub": Entry("cumulet_builder.commands.hub:hub", "The place that sites register at."),
+    "agent": Entry("cumulet_builder.commands.agent:agent", "What a cluster runs to be under a hub."),
     "task": Entry("cumulet_builder.commands.task:task", "AI tasks: what they need, and on which nodes they go."),
     "model": Entry("cumulet_builder.commands.model:model", "Models: signed images, carried once, switched safely."),
     "load": Entry("cumulet_builder.commands.load:load", "How busy a site has been, and when it will be quietest."),
