@@ -1,13 +1,18 @@
-"""The real scheduler with our settings, over nodes that exist in the API only: what it does is what was planned.
+"""The real scheduler and controllers over nodes that exist in the API only: they do what was planned.
 
-No kubelet runs here: a pod's place is decided, and nothing is started. So there can be many nodes, and GPUs.
+No kubelet runs here: a pod's place is decided, and nothing is started. So there can be many nodes, and GPUs. Where
+pods must become ready, a few lines play the kubelet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
+import json
 import random
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,11 +20,12 @@ import pytest
 import yaml
 from api_servers import ApiServer, api_server, unpack_programs
 
-from cumulet.central import Json, Kube, load_access
+from cumulet.central import Json, Kube, RefusedError, load_access
 from cumulet.kubernetes import GPU_RESOURCE
 from cumulet.kubernetes.scheduling import make_scheduler_config
+from cumulet.models import Rolled, Switch, read_pins, return_model, roll_model
 from cumulet.packing import Plan
-from cumulet.tasks import Submitted, TaskProfile, parse_profile, submit
+from cumulet.tasks import Submitted, TaskProfile, parse_profile, read_pods, submit
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 MERGE = "application/merge-patch+json"
@@ -71,25 +77,35 @@ def make_task(name: str, cpu: float, gpu: float = 0, memory: str = "256MiB", ext
     return parse_profile(text, f"{name}.yaml")
 
 
+async def start(kube: Kube, nodes: Sequence[Json], space: str) -> None:
+    """A namespace, and nodes that are ready."""
+    await kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": space}})
+    for node in nodes:
+        await kube.call("POST", "/api/v1/nodes", node)
+        path = f"/api/v1/nodes/{node['metadata']['name']}"
+        # A new node is kept free until its kubelet says that it is ready, and here is none.
+        await kube.call("PATCH", path, {"spec": {"taints": None}}, content=MERGE)
+        await kube.call("PATCH", f"{path}/status", {"status": node["status"]}, content=MERGE)
+
+
+async def clear(kube: Kube, nodes: Sequence[Json], space: str) -> None:
+    """All of it away again."""
+    await kube.call("DELETE", f"/apis/apps/v1/namespaces/{space}/deployments")
+    await kube.call("DELETE", f"/api/v1/namespaces/{space}/pods", {"gracePeriodSeconds": 0})
+    for node in nodes:
+        await kube.call("DELETE", f"/api/v1/nodes/{node['metadata']['name']}")
+
+
 def run(plane: ApiServer, nodes: Sequence[Json], tasks: Sequence[TaskProfile], space: str) -> Submitted:
     """Tasks on nodes of their own, which are taken away afterwards."""
 
     async def act() -> Submitted:
         kube = Kube(load_access(plane.config))
         try:
-            await kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": space}})
-            for node in nodes:
-                await kube.call("POST", "/api/v1/nodes", node)
-                path = f"/api/v1/nodes/{node['metadata']['name']}"
-                # A new node is kept free until its kubelet says that it is ready, and here is none.
-                await kube.call("PATCH", path, {"spec": {"taints": None}}, content=MERGE)
-                await kube.call("PATCH", f"{path}/status", {"status": node["status"]}, content=MERGE)
+            await start(kube, nodes, space)
             return await submit(kube, tasks, namespace=space, seconds=240)
         finally:
-            await kube.call("DELETE", f"/apis/apps/v1/namespaces/{space}/deployments")
-            await kube.call("DELETE", f"/api/v1/namespaces/{space}/pods", {"gracePeriodSeconds": 0})
-            for node in nodes:
-                await kube.call("DELETE", f"/api/v1/nodes/{node['metadata']['name']}")
+            await clear(kube, nodes, space)
             kube.close()
 
     return asyncio.run(act())
@@ -128,3 +144,102 @@ def test_forty_tasks_of_any_kind_on_a_dozen_nodes_lie_where_the_plan_says(plane:
     done = run(plane, nodes, tasks, f"many-{seed}")
     assert done.differences == ()
     assert done.plan.busy <= done.plan.bound + 1
+
+
+OLD, NEW, BAD, MISSING = (f"cumulet.dev/models/yolo@sha256:{each * 64}" for each in "abcd")
+FOUND = {OLD: {"accuracy": 0.92, "latency": 20}, NEW: {"accuracy": 0.97, "latency": 25}, BAD: {"accuracy": 0.4}}
+
+
+async def play_kubelet(kube: Kube, space: str) -> None:
+    """Pods that have a node become ready, if their model is known; checks end with what they have found."""
+    path = f"/api/v1/namespaces/{space}/pods"
+    while True:
+        for pod in (await kube.call("GET", path))["items"]:
+            # Whoever else works on a pod may have taken it away.
+            with contextlib.suppress(RefusedError):
+                await play_pod(kube, path, pod)
+        await asyncio.sleep(0.1)
+
+
+async def play_pod(kube: Kube, path: str, pod: Json) -> None:
+    """One pod of it."""
+    name, meta = pod["metadata"]["name"], pod["metadata"]
+    model = pod["spec"]["volumes"][-1]["image"]["reference"]
+    ready = any(each["type"] == "Ready" for each in pod["status"].get("conditions", []))
+    if "deletionTimestamp" in meta:
+        await kube.call("DELETE", f"{path}/{name}", {"gracePeriodSeconds": 0})
+    elif pod["spec"].get("nodeName") and not ready and model in FOUND:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        state: Json = {"running": {"startedAt": now}}
+        if "cumulet.dev/check" in meta["labels"]:
+            state = {"terminated": {"exitCode": 0, "message": json.dumps(FOUND[model]), "startedAt": now}}
+        container = {"name": pod["spec"]["containers"][0]["name"], "ready": True, "restartCount": 0}
+        container |= {"image": "none:1", "imageID": "", "state": state}
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": now}
+        status = {"phase": "Running", "conditions": [condition], "containerStatuses": [container]}
+        await kube.call("PATCH", f"{path}/{name}/status", {"status": status}, content=MERGE)
+
+
+def test_a_model_is_switched_by_the_real_controllers_one_container_at_a_time(plane: ApiServer) -> None:
+    check = "check: {command: [check], accuracy: 0.9, latency: 100}\n"
+    detect = make_task("detect", 10, extra=f"model: {OLD}\nreplicas: {{least: 3}}\n{check}")
+    space = "roll"
+    most_missing = 0
+    told: list[str] = []
+
+    async def watch(kube: Kube) -> None:
+        nonlocal most_missing
+        while True:
+            found = await kube.call("GET", f"/apis/apps/v1/namespaces/{space}/deployments/detect")
+            most_missing = max(most_missing, 3 - found["status"].get("readyReplicas", 0))
+            await asyncio.sleep(0.05)
+
+    async def models(kube: Kube) -> dict[str, int]:
+        pods = await read_pods(kube, "detect", space)
+        return dict(Counter(pod["spec"]["volumes"][-1]["image"]["reference"] for pod in pods))
+
+    async def act(kube: Kube) -> None:
+        async def switch(model: str, seconds: float = 30) -> Rolled:
+            made = Switch(kube, detect, model, "image", space, told.append, seconds=seconds, pause=0.1)
+            return await roll_model(made)
+
+        await start(kube, [make_node(f"r{number}") for number in range(3)], space)
+        await submit(kube, [detect], namespace=space)
+        kubelet = asyncio.create_task(play_kubelet(kube, space))
+        while await count_ready(kube, space) < 3:
+            await asyncio.sleep(0.1)
+        watcher = asyncio.create_task(watch(kube))
+        done = await switch(NEW)
+        assert (done.changed, done.returned, [each.good for each in done.checks]) == (True, False, [True] * 3)
+        assert await models(kube) == {NEW: 3}
+        done = await switch(BAD)
+        assert done.returned
+        assert "accuracy 0.4, at least 0.9 is wanted; latency not told" in done.reason
+        assert await models(kube) == {NEW: 3}
+        done = await switch(MISSING, 4)
+        assert (done.returned, done.reason) == (True, "not ready after 4 s with yolo@dddddddddddd: Pending")
+        assert await models(kube) == {NEW: 3}
+        watcher.cancel()
+        # Never more than one container less, whatever happened.
+        assert most_missing == 1
+        found = await kube.call("GET", f"/apis/apps/v1/namespaces/{space}/deployments/detect")
+        assert found["spec"].get("minReadySeconds", 0) == 0
+        assert await read_pins(kube) == {NEW, OLD}
+        back = await return_model(Switch(kube, detect, "", "image", space, told.append, pause=0.1))
+        assert (back.after, await models(kube)) == (OLD, {OLD: 3})
+        kubelet.cancel()
+
+    async def run_all() -> None:
+        kube = Kube(load_access(plane.config))
+        try:
+            await asyncio.wait_for(act(kube), 120)
+        finally:
+            await clear(kube, [make_node(f"r{number}") for number in range(3)], space)
+            kube.close()
+
+    asyncio.run(run_all())
+
+
+async def count_ready(kube: Kube, space: str) -> int:
+    found = await kube.call("GET", f"/apis/apps/v1/namespaces/{space}/deployments/detect")
+    return int(found["status"].get("readyReplicas", 0))

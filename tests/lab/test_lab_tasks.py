@@ -18,7 +18,7 @@ from kubectl_api import Kubectl
 from sites import get, kubectl, until, up, write_site
 
 from cumulet.kubernetes import PACKING_SCHEDULER
-from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, roll_model
+from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, return_model, roll_model
 from cumulet.monitor import BALANCER, Bin, Recorder, Spool, install, load_usage, make_measured, read_ring
 from cumulet.packages import make_key
 from cumulet.site.parts import read_script
@@ -278,9 +278,11 @@ def test_a_model_is_switched_and_a_bad_one_goes_back_by_itself(three: Lab, api: 
     assert models_of(three) == {new.reference}
     run = {node.node.name: make_runner(node) for node in three.nodes}
     going, staying = asyncio.run(prune_models(run, asyncio.run(read_pins(api))))
-    assert {each.reference for each in going} == {old.reference, bad.reference}
-    assert ({each.reference for each in staying}, len(staying)) == ({new.reference}, 3)
-    assert models_of(three) == {new.reference}
+    assert ({each.reference for each in going}, len(going)) == ({bad.reference}, 3)
+    # The one before stays: going back to it must not need the uplink.
+    assert ({each.reference for each in staying}, len(staying)) == ({new.reference, old.reference}, 6)
+    assert asyncio.run(return_model(Switch(api, detect, "", "image", "default", told.append))).after == old.reference
+    assert models_of(three) == {old.reference}
 
 
 def make_runner(node: Container) -> Callable[[str, Sequence[str]], Awaitable[str]]:
