@@ -42,7 +42,8 @@ MakeLab = Callable[..., AbstractContextManager[Lab]]
 LOAD = "/var/lib/cumulet/load"
 # The node's own Python runs in a container that has nothing but /pause of its own.
 PROGRAM = """
-import pathlib, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 while True:
     if pathlib.Path("/data/out/busy").exists():
         end = time.monotonic() + 0.09
@@ -246,6 +247,7 @@ def bring(three: Lab, folder: Path, key: Path, revision: str, accuracy: float) -
 def models_of(three: Lab) -> set[str]:
     """The models that the containers of the task have, all of them ready."""
     items = get(three, "pods", "-l", "cumulet.dev/task=detect")["items"]
+    items = [each for each in items if "deletionTimestamp" not in each["metadata"]]
     assert all(each["status"]["containerStatuses"][0]["ready"] for each in items)
     return {each["spec"]["volumes"][-1]["image"]["reference"] for each in items}
 
