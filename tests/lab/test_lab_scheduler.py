@@ -12,8 +12,9 @@ import datetime
 import json
 import random
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,20 @@ from cumulet.central import Json, Kube, RefusedError, load_access
 from cumulet.kubernetes import GPU_RESOURCE
 from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.models import Rolled, Switch, read_pins, return_model, roll_model
+from cumulet.monitor import Recorder, Spool, load_usage, make_measured
 from cumulet.packing import Plan
 from cumulet.tasks import Submitted, TaskProfile, parse_profile, read_pods, submit
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 MERGE = "application/merge-patch+json"
-CONTROLLERS = "deployment-controller,replicaset-controller,serviceaccount-controller,garbage-collector-controller"
+CONTROLLERS = (
+    "deployment-controller,replicaset-controller,serviceaccount-controller,garbage-collector-controller,"
+    "horizontal-pod-autoscaler-controller"
+)
+QUICK = tuple(
+    f"--horizontal-pod-autoscaler-{name}"
+    for name in ("sync-period=1s", "cpu-initialization-period=0s", "initial-readiness-delay=0s")
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def plane(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         words = ["--secure-port=0", f"--kubeconfig={found.config}", "--leader-elect=false", "--kube-api-qps=400"]
         commands = {
             "scheduler": ["kube-scheduler", f"--config={settings}", "--secure-port=0"],
-            "controllers": ["kube-controller-manager", *words, f"--controllers={CONTROLLERS}"],
+            "controllers": ["kube-controller-manager", *words, *QUICK, f"--controllers={CONTROLLERS}"],
         }
         processes = []
         try:
@@ -164,7 +173,8 @@ async def play_kubelet(kube: Kube, space: str) -> None:
 async def play_pod(kube: Kube, path: str, pod: Json) -> None:
     """One pod of it."""
     name, meta = pod["metadata"]["name"], pod["metadata"]
-    model = pod["spec"]["volumes"][-1]["image"]["reference"]
+    volumes = pod["spec"].get("volumes") or [{"image": {"reference": OLD}}]
+    model = volumes[-1]["image"]["reference"]
     ready = any(each["type"] == "Ready" for each in pod["status"].get("conditions", []))
     if "deletionTimestamp" in meta:
         await kube.call("DELETE", f"{path}/{name}", {"gracePeriodSeconds": 0})
@@ -176,7 +186,8 @@ async def play_pod(kube: Kube, path: str, pod: Json) -> None:
         container = {"name": pod["spec"]["containers"][0]["name"], "ready": True, "restartCount": 0}
         container |= {"image": "none:1", "imageID": "", "state": state}
         condition = {"type": "Ready", "status": "True", "lastTransitionTime": now}
-        status = {"phase": "Running", "conditions": [condition], "containerStatuses": [container]}
+        status: Json = {"phase": "Running", "conditions": [condition], "containerStatuses": [container]}
+        status["startTime"] = now
         await kube.call("PATCH", f"{path}/{name}/status", {"status": status}, content=MERGE)
 
 
@@ -243,3 +254,83 @@ def test_a_model_is_switched_by_the_real_controllers_one_container_at_a_time(pla
 async def count_ready(kube: Kube, space: str) -> int:
     found = await kube.call("GET", f"/apis/apps/v1/namespaces/{space}/deployments/detect")
     return int(found["status"].get("readyReplicas", 0))
+
+
+METRICS = "/apis/metrics.k8s.io/v1beta1"
+
+
+def make_metrics_kind(plural: str, kind: str, scope: str) -> Json:
+    """The API of the metrics server as a kind of one's own, so that a test says how busy everything is."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": plural, "kind": kind, "listKind": f"{kind}List"}
+    spec = {"group": "metrics.k8s.io", "scope": scope, "names": names, "versions": [version]}
+    notes = {"api-approved.kubernetes.io": "unapproved, a test"}
+    return {"metadata": {"name": f"{plural}.metrics.k8s.io", "annotations": notes}, "spec": spec}
+
+
+async def play_metrics(kube: Kube, space: str, cpu: Callable[[], int]) -> None:
+    """Every container uses so many thousandths of a processor."""
+    path = f"{METRICS}/namespaces/{space}/pods"
+    while True:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for pod in await read_pods(kube, "grows", space):
+            meta = {"name": pod["metadata"]["name"], "namespace": space, "labels": pod["metadata"]["labels"]}
+            usage = {"name": "task", "usage": {"cpu": f"{cpu()}m", "memory": "50Mi"}}
+            body: Json = {"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": meta}
+            body |= {"timestamp": now, "window": "10s", "containers": [usage]}
+            words = {"fieldManager": "test", "force": "true"}
+            await kube.call(
+                "PATCH", f"{path}/{meta['name']}", body, query=words, content="application/apply-patch+yaml"
+            )
+        await asyncio.sleep(0.3)
+
+
+def test_the_number_of_containers_follows_the_load_and_reports_say_so(plane: ApiServer, tmp_path: Path) -> None:
+    # 10 % of 8 processors are 800 thousandths, of which half should be used.
+    grows = make_task("grows", 10, extra="replicas: {least: 1, most: 4, target: 50, calm: 3s}\n")
+    space, busy = "grows", [300]
+
+    async def until_there_are(kube: Kube, recorder: Recorder, count: int) -> None:
+        told = {f"{space}/grows": count}
+        while len(await read_pods(kube, "grows", space)) != count or recorder.spool.load_known() != told:
+            await recorder.sample(time.time())
+            await asyncio.sleep(0.3)
+
+    async def act(kube: Kube) -> None:
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        await kube.call("POST", definitions, make_metrics_kind("pods", "PodMetrics", "Namespaced"))
+        await kube.call("POST", definitions, make_metrics_kind("nodes", "NodeMetrics", "Cluster"))
+        await start(kube, [make_node(f"h{number}") for number in range(2)], space)
+        await submit(kube, [grows], namespace=space)
+        played = [play_kubelet(kube, space), play_metrics(kube, space, lambda: busy[0])]
+        tasks = [asyncio.create_task(each) for each in played]
+        recorder = Recorder(kube, "pier-7", tmp_path)
+        await until_there_are(kube, recorder, 1)
+        busy[0] = 900
+        await until_there_are(kube, recorder, 4)
+        busy[0] = 80
+        await until_there_are(kube, recorder, 1)
+        for task in tasks:
+            assert not task.done(), task.exception()
+            task.cancel()
+        recorder.close()
+
+    async def run_all() -> None:
+        kube = Kube(load_access(plane.config))
+        try:
+            await asyncio.wait_for(act(kube), 120)
+        finally:
+            await kube.call("DELETE", f"/apis/autoscaling/v2/namespaces/{space}/horizontalpodautoscalers")
+            await clear(kube, [make_node(f"h{number}") for number in range(2)], space)
+            kube.close()
+
+    asyncio.run(run_all())
+    reports = [json.loads(path.read_text()) for path in Spool(tmp_path / "reports").list_reports()]
+    assert (reports[0]["before"], reports[-1]["after"]) == (1, 1)
+    assert max(report["after"] for report in reports) == 4
+    assert [one["after"] for one in reports[:-1]] == [one["before"] for one in reports[1:]]
+    assert reports[0]["why"].startswith("CPU 112 % of what was asked for, wanted are 50 %")
+    measured = make_measured(load_usage(tmp_path, space, "grows", time.time()), cpus=8)
+    assert measured is not None
+    assert (measured.cpu, measured.memory) == (11.25, "50MiB")
