@@ -24,6 +24,7 @@ from cumulet_builder.kubernetes import needed_packages
 from cumulet_builder.plan import Stage, Step, make_plan
 from cumulet_builder.publish import Image, Result, clear_up, digest_of, is_published, publish
 from cumulet_builder.radio import make_notes
+from cumulet_builder.recipe.boards import check_supplied
 from cumulet_builder.recipe.load import Resolved, resolve_recipe
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.run_plan import Run, run_plan
@@ -85,6 +86,7 @@ SETTLE: Mapping[str, Callable[[Path, Resolved, LockChoice, Cache], tuple[AnyLock
 
 
 def _make_request(recipe: Recipe) -> Request:
+    check_supplied(recipe.board)
     return make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
 
 

@@ -17,15 +17,18 @@ from pathlib import Path
 
 import pytest
 from sites import (
+    answers,
     ask_dns,
     assert_whole,
     authority,
     get,
     kubectl,
-    members,
+    pause_image,
     ready_nodes,
     until,
     up,
+    whole,
+    write,
     write_site,
 )
 
@@ -267,28 +270,6 @@ def test_any_server_may_lose_its_power(five: Lab, path: Path) -> None:
         until("all are Ready", lambda: Site.load(path).status().healthy, 120)
     state = get(five, "pod", "stays")["status"]["containerStatuses"][0]
     assert (state["containerID"], state["restartCount"]) == (container, 0)
-
-
-def answers(lab: Lab, on: str = "n4") -> bool:
-    """Whether an API server answers on a node, by the node's own balancer and with its kubelet's rights."""
-    ask = ["kubectl", "--kubeconfig=/etc/kubernetes/kubelet.conf", "--request-timeout=3s", "version"]
-    return lab.node(on).run(*ask, check=False).code == 0
-
-
-def write(lab: Lab, name: str, on: str) -> bool:
-    """Make an object; whether it could be made."""
-    return bool(kubectl(lab, "create", "configmap", name, on=on))
-
-
-def whole(lab: Lab, on: str) -> bool:
-    """Whether etcd has all its members."""
-    return members(lab, on) == set(SERVERS)
-
-
-def pause_image(lab: Lab) -> str:
-    """The name of the pause image that every node has."""
-    names = lab.node("n4").run("ctr", "-n", "k8s.io", "images", "list", "-q").out.split()
-    return next(name for name in names if "pause" in name and "@" not in name)
 
 
 def test_snapshot_and_restore(five: Lab, path: Path, tmp_path: Path) -> None:

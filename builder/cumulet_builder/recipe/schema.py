@@ -13,6 +13,22 @@ from cumulet_builder.recipe.model import Board, Recipe
 
 Kind = Literal["recipe", "board", "feature"]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# The types of board.py: in a recipe the board is only named.
+BOARD_PARTS = (
+    "Android",
+    "Board",
+    "Boot",
+    "Flash",
+    "Kernel",
+    "Loader",
+    "Missing",
+    "Qemu",
+    "Storage",
+    "Without",
+    "Write",
+)
+# Mappings that several fragments may fill together; what stands in a list stands there whole.
+MERGED_PARTS = ("Flash", "Kernel", "Loader", "Qemu")
 BOARD = {"type": "string", "description": "Name of a bundled board, or a path ending in .yaml"}
 
 BY_BOARD = {
@@ -29,9 +45,11 @@ def make_schema(kind: Kind) -> dict[str, Any]:
     schema["required"] = {"recipe": ["version", "image"], "board": ["version"], "feature": ["version", "title"]}[kind]
     if kind == "board":
         properties["defaults"] = {**properties["defaults"], "additionalProperties": True}
+        for name in MERGED_PARTS:
+            schema["$defs"][name].pop("required", None)
     else:
         properties["board"] = BOARD
-        for name in ("Board", "Kernel", "Qemu"):
+        for name in BOARD_PARTS:
             schema["$defs"].pop(name, None)
     if kind == "feature":
         properties["by_board"] = BY_BOARD

@@ -53,7 +53,8 @@ def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
 
 def list_paths(site: SiteDocument, node: SiteNode) -> list[str]:
     """The files of a device whose digests a plan looks at."""
-    return [_config(node), nodes.REGISTRIES, nodes.TOKEN]
+    serves = node.role in ("single", "master")
+    return [_config(node), nodes.REGISTRIES, nodes.TOKEN, *([nodes.SCHEDULER] if serves else [])]
 
 
 def is_in(node: SiteNode, facts: SiteFacts) -> bool:
