@@ -24,7 +24,7 @@ from api_servers import ApiServer, api_server, unpack_programs
 from cumulet.central import Json, Kube, RefusedError, load_access
 from cumulet.kubernetes import GPU_RESOURCE
 from cumulet.kubernetes.scheduling import make_scheduler_config
-from cumulet.models import Rolled, Switch, read_pins, return_model, roll_model
+from cumulet.models import Switch, read_pins, return_model, roll_model
 from cumulet.monitor import Recorder, Spool, load_usage, make_measured
 from cumulet.packing import Plan
 from cumulet.tasks import Submitted, TaskProfile, parse_profile, read_pods, submit
@@ -191,61 +191,68 @@ async def play_pod(kube: Kube, path: str, pod: Json) -> None:
         await kube.call("PATCH", f"{path}/{name}/status", {"status": status}, content=MERGE)
 
 
-def test_a_model_is_switched_by_the_real_controllers_one_container_at_a_time(plane: ApiServer) -> None:
-    check = "check: {command: [check], accuracy: 0.9, latency: 100}\n"
-    detect = make_task("detect", 10, extra=f"model: {OLD}\nreplicas: {{least: 3}}\n{check}")
-    space = "roll"
-    most_missing = 0
-    told: list[str] = []
+SPACE = "roll"
 
-    async def watch(kube: Kube) -> None:
-        nonlocal most_missing
+
+class Watched:
+    """A task of three containers whose model is switched; how many of them were missing at most."""
+
+    def __init__(self, kube: Kube) -> None:
+        check = "check: {command: [check], accuracy: 0.9, latency: 100}\n"
+        self.task = make_task("detect", 10, extra=f"model: {OLD}\nreplicas: {{least: 3}}\n{check}")
+        self.kube = kube
+        self.most_missing = 0
+
+    async def watch(self) -> None:
         while True:
-            found = await kube.call("GET", f"/apis/apps/v1/namespaces/{space}/deployments/detect")
-            most_missing = max(most_missing, 3 - found["status"].get("readyReplicas", 0))
+            self.most_missing = max(self.most_missing, 3 - await count_ready(self.kube, SPACE))
             await asyncio.sleep(0.05)
 
-    async def models(kube: Kube) -> dict[str, int]:
-        pods = await read_pods(kube, "detect", space)
+    async def models(self) -> dict[str, int]:
+        pods = await read_pods(self.kube, "detect", SPACE)
         return dict(Counter(pod["spec"]["volumes"][-1]["image"]["reference"] for pod in pods))
 
-    async def act(kube: Kube) -> None:
-        async def switch(model: str, seconds: float = 30) -> Rolled:
-            made = Switch(kube, detect, model, "image", space, told.append, seconds=seconds, pause=0.1)
-            return await roll_model(made)
+    def switch(self, model: str, seconds: float = 30) -> Switch:
+        return Switch(self.kube, self.task, model, "image", SPACE, print, seconds=seconds, pause=0.1)
 
-        await start(kube, [make_node(f"r{number}") for number in range(3)], space)
-        await submit(kube, [detect], namespace=space)
-        kubelet = asyncio.create_task(play_kubelet(kube, space))
-        while await count_ready(kube, space) < 3:
-            await asyncio.sleep(0.1)
-        watcher = asyncio.create_task(watch(kube))
-        done = await switch(NEW)
-        assert (done.changed, done.returned, [each.good for each in done.checks]) == (True, False, [True] * 3)
-        assert await models(kube) == {NEW: 3}
-        done = await switch(BAD)
-        assert done.returned
-        assert "accuracy 0.4, at least 0.9 is wanted; latency not told" in done.reason
-        assert await models(kube) == {NEW: 3}
-        done = await switch(MISSING, 4)
-        assert (done.returned, done.reason) == (True, "not ready after 4 s with yolo@dddddddddddd: Pending")
-        assert await models(kube) == {NEW: 3}
-        watcher.cancel()
-        # Never more than one container less, whatever happened.
-        assert most_missing == 1
-        found = await kube.call("GET", f"/apis/apps/v1/namespaces/{space}/deployments/detect")
-        assert found["spec"].get("minReadySeconds", 0) == 0
-        assert await read_pins(kube) == {NEW, OLD}
-        back = await return_model(Switch(kube, detect, "", "image", space, told.append, pause=0.1))
-        assert (back.after, await models(kube)) == (OLD, {OLD: 3})
-        kubelet.cancel()
 
+async def switch_models(kube: Kube) -> None:
+    it = Watched(kube)
+    await start(kube, [make_node(f"r{number}") for number in range(3)], SPACE)
+    await submit(kube, [it.task], namespace=SPACE)
+    kubelet = asyncio.create_task(play_kubelet(kube, SPACE))
+    while await count_ready(kube, SPACE) < 3:
+        await asyncio.sleep(0.1)
+    watcher = asyncio.create_task(it.watch())
+    done = await roll_model(it.switch(NEW))
+    assert (done.changed, done.returned, [each.good for each in done.checks]) == (True, False, [True] * 3)
+    assert await it.models() == {NEW: 3}
+    done = await roll_model(it.switch(BAD))
+    assert done.returned
+    assert "accuracy 0.4, at least 0.9 is wanted; latency not told" in done.reason
+    assert await it.models() == {NEW: 3}
+    done = await roll_model(it.switch(MISSING, 4))
+    assert (done.returned, done.reason) == (True, "not ready after 4 s with yolo@dddddddddddd: Pending")
+    assert await it.models() == {NEW: 3}
+    watcher.cancel()
+    # Never more than one container less, whatever happened.
+    assert it.most_missing == 1
+    found = await kube.call("GET", f"/apis/apps/v1/namespaces/{SPACE}/deployments/detect")
+    assert found["spec"].get("minReadySeconds", 0) == 0
+    assert await read_pins(kube) == {NEW, OLD}
+    back = await return_model(it.switch(""))
+    assert (back.after, await it.models()) == (OLD, {OLD: 3})
+    assert not kubelet.done()
+    kubelet.cancel()
+
+
+def test_a_model_is_switched_by_the_real_controllers_one_container_at_a_time(plane: ApiServer) -> None:
     async def run_all() -> None:
         kube = Kube(load_access(plane.config))
         try:
-            await asyncio.wait_for(act(kube), 120)
+            await asyncio.wait_for(switch_models(kube), 120)
         finally:
-            await clear(kube, [make_node(f"r{number}") for number in range(3)], space)
+            await clear(kube, [make_node(f"r{number}") for number in range(3)], SPACE)
             kube.close()
 
     asyncio.run(run_all())
