@@ -25,7 +25,7 @@ from cumulet.central import Json, Kube, RefusedError, load_access
 from cumulet.kubernetes import GPU_RESOURCE
 from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.models import Switch, read_pins, return_model, roll_model
-from cumulet.monitor import Recorder, Spool, load_usage, make_measured
+from cumulet.monitor import Recorder, Reports, load_usage, make_measured
 from cumulet.packing import Plan
 from cumulet.tasks import Submitted, TaskProfile, parse_profile, read_pods, submit
 
@@ -300,7 +300,7 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(plane: Api
 
     async def until_there_are(kube: Kube, recorder: Recorder, count: int) -> None:
         told = {f"{space}/grows": count}
-        while len(await read_pods(kube, "grows", space)) != count or recorder.spool.load_known() != told:
+        while len(await read_pods(kube, "grows", space)) != count or recorder.reports.load_known() != told:
             await recorder.sample(time.time())
             await asyncio.sleep(0.3)
 
@@ -333,7 +333,7 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(plane: Api
             kube.close()
 
     asyncio.run(run_all())
-    reports = [json.loads(path.read_text()) for path in Spool(tmp_path / "reports").list_reports()]
+    reports = [json.loads(path.read_text()) for path in Reports(tmp_path / "reports").list_reports()]
     assert (reports[0]["before"], reports[-1]["after"]) == (1, 1)
     assert max(report["after"] for report in reports) == 4
     assert [one["after"] for one in reports[:-1]] == [one["before"] for one in reports[1:]]

@@ -19,7 +19,7 @@ from sites import get, kubectl, until, up, write_site
 
 from cumulet.kubernetes import PACKING_SCHEDULER
 from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, return_model, roll_model
-from cumulet.monitor import BALANCER, Bin, Recorder, Spool, install, load_usage, make_measured, read_ring
+from cumulet.monitor import BALANCER, Bin, Recorder, Reports, install, load_usage, make_measured, read_ring
 from cumulet.packages import make_key
 from cumulet.site.parts import read_script
 from cumulet.tasks import (
@@ -206,7 +206,7 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(three: Lab
         return len(pods_of(three, "grows"))
 
     until("one runs", lambda: replicas() == 1 and pods_of(three, "grows")[0]["phase"] == "Running", 90)
-    until("the autoscaler has looked", lambda: replicas() == 1 and bool(recorder.spool.load_known()), 120)
+    until("the autoscaler has looked", lambda: replicas() == 1 and bool(recorder.reports.load_known()), 120)
     for node in three.nodes:
         node.run("sh", "-c", f"mkdir -p {LOAD}; touch {LOAD}/busy")
     until("there are three of them", lambda: replicas() == 3, 240)
@@ -214,7 +214,7 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(three: Lab
         node.run("rm", "-f", f"{LOAD}/busy")
     until("there is one again", lambda: replicas() == 1, 300)
     recorder.close()
-    reports = [json.loads(path.read_text()) for path in Spool(tmp_path / "reports").list_reports()]
+    reports = [json.loads(path.read_text()) for path in Reports(tmp_path / "reports").list_reports()]
     assert (reports[0]["before"], reports[-1]["after"]) == (1, 1)
     assert max(report["after"] for report in reports) == 3
     assert all(report["task"] == "grows" and report["site"] == "pier-7" for report in reports)
