@@ -145,14 +145,14 @@ def test_reports_are_handed_on_in_their_order_and_kept_until_they_are_taken(tmp_
     reports.add(made, {"default/detect": 4})
     taken: dict[str, int] = {}
 
-    def take(id: str, content: bytes) -> None:
+    def take(name: str, content: bytes) -> None:
         if len(taken) == 2:
             raise TargetError("no room")
-        taken[id] = json.loads(content)["after"]
+        taken[name] = json.loads(content)["after"]
 
     with pytest.raises(TargetError):
         reports.hand_on(take)
     assert list(taken.values()) == [2, 3]
-    assert reports.hand_on(lambda id, content: taken.update({id: json.loads(content)["after"]})) == 1
+    assert reports.hand_on(lambda name, content: taken.update({name: json.loads(content)["after"]})) == 1
     assert (list(taken.values()), reports.list_reports(), reports.hand_on(print)) == ([2, 3, 4], [], 0)
-    assert len({id for id in taken if id.startswith("scaled-0018000000")}) == 3
+    assert len({name for name in taken if name.startswith("scaled-0018000000")}) == 3
