@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 PROGRAMS = ("kube", "etcd")
+ADDRESSES = ("127.0.0.1", "10.87.1.1", "10.87.2.1")
+"""Where an API server may be reached: by itself, and through the links that tests make."""
 CONTROLLERS = (
     "certificatesigningrequest-signing-controller,namespace-controller,serviceaccount-controller,"
     "token-cleaner-controller,garbage-collector-controller,clusterrole-aggregation-controller,"
@@ -112,7 +114,7 @@ class ApiServer:
         """Certificates and kubeconfig."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files = {"ca.crt": pem(self.authority.certificate), "ca.key": private(self.authority.key)}
-        files["server.crt"], files["server.key"] = self.authority.issue("kube-apiserver", addresses=["127.0.0.1"])
+        files["server.crt"], files["server.key"] = self.authority.issue("kube-apiserver", addresses=ADDRESSES)
         files["sa.key"] = private(ec.generate_private_key(ec.SECP256R1()))
         for name, text in files.items():
             (self.folder / name).write_text(text)

@@ -47,8 +47,8 @@ def kube_programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def planes(kube_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ApiServer]]:
-    """API servers without nodes: `hub`, `edge`."""
-    with api_servers(tmp_path_factory.mktemp("planes"), kube_programs, ["hub", "edge"]) as found:
+    """API servers without nodes: `hub`, `edge`, `other`."""
+    with api_servers(tmp_path_factory.mktemp("planes"), kube_programs, ["hub", "edge", "other"]) as found:
         yield found
 
 

@@ -19,10 +19,21 @@ from sites import get, kubectl, until, up, write_site
 
 from cumulet.kubernetes import PACKING_SCHEDULER
 from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, roll_model
-from cumulet.monitor import Recorder, Spool, load_usage, make_measured, read_ring
+from cumulet.monitor import BALANCER, Bin, Recorder, Spool, install, load_usage, make_measured, read_ring
 from cumulet.packages import make_key
 from cumulet.site.parts import read_script
-from cumulet.tasks import TaskProfile, parse_profile, read_edge, submit
+from cumulet.tasks import (
+    EdgeProfile,
+    Measured,
+    TaskProfile,
+    find_free_space,
+    measure,
+    parse_profile,
+    parse_size,
+    reach,
+    read_edge,
+    submit,
+)
 from cumulet_qemu.lab.container import Container
 from cumulet_qemu.lab.lab import Lab
 
@@ -67,10 +78,16 @@ def make_task(name: str, cpu: float, extra: str = "") -> TaskProfile:
 
 
 @pytest.fixture(scope="module")
-def three(lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where site.yaml is."""
+    return tmp_path_factory.mktemp("site")
+
+
+@pytest.fixture(scope="module")
+def three(lab: MakeLab, folder: Path) -> Iterator[Lab]:
     """A site of three nodes that all take work."""
     with lab("tk", 3, "10.83.0.0/24") as found:
-        up(write_site(found, tmp_path_factory.mktemp("site"), 3, "workers: all\n"))
+        up(write_site(found, folder, 3, "workers: all\n"))
         until("metrics are there", lambda: "cpu" in kubectl(found, "get", "--raw", NODE_METRICS), 240)
         yield found
 
@@ -109,6 +126,18 @@ def test_where_pods_run_is_what_the_rule_has_planned(three: Lab, api: Kubectl) -
     assert seen[next(iter(big))] == ((), "big")
 
 
+def test_the_same_edge_is_seen_by_an_operator_who_comes_over_ssh(three: Lab, api: Kubectl, folder: Path) -> None:
+    async def look() -> EdgeProfile:
+        async with reach(folder / "site.yaml") as reached:
+            return await read_edge(reached.api, reached.name)
+
+    seen, known = asyncio.run(look()), asyncio.run(read_edge(api, "pier-7"))
+    assert seen.edge == "pier-7"
+    assert [node.room for node in seen.nodes] == [node.room for node in known.nodes]
+    assert find_free_space(seen) > 1 << 30
+    assert any(node.load.cpu > 0 for node in seen.nodes)
+
+
 def test_one_more_goes_to_the_same_node_until_it_is_full(three: Lab, api: Kubectl) -> None:
     small = pods_of(three, "small-0")[0]["node"]
     done = asyncio.run(submit(api, [make_task("more", 12)]))
@@ -118,6 +147,51 @@ def test_one_more_goes_to_the_same_node_until_it_is_full(three: Lab, api: Kubect
     assert done.places["over"] not in (small, pods_of(three, "big")[0]["node"])
     kubectl(three, "delete", "deployments", "--all", "--wait", "--timeout=90s")
     until("they are gone", lambda: get(three, "pods")["items"] == [], 90)
+
+
+def test_a_task_is_measured_on_a_node(three: Lab, folder: Path) -> None:
+    three.node("n3").run("sh", "-c", f"mkdir -p {LOAD}; touch {LOAD}/busy")
+    declared = make_task("burn", 5)
+
+    async def watch() -> Measured:
+        async with reach(folder / "site.yaml") as reached:
+            device = reached.device("n3")
+
+            async def run(argv: Sequence[str], text: str, seconds: float) -> str:
+                return (await device.run(argv, input=text, seconds=seconds)).out
+
+            return await measure(reached.api, run, declared, "n3", 8)
+
+    found = asyncio.run(watch())
+    three.node("n3").run("rm", "-f", f"{LOAD}/busy")
+    # One thread of a program that pauses a tenth of the time; the computer is shared with others.
+    one = 100 / found.cpus
+    assert 0.3 * one < found.cpu <= 1.05 * one
+    assert 1 <= parse_size(found.memory) >> 20 < 64
+    assert (found.node, found.gpu_seen) == ("n3", False)
+    assert get(three, "pods")["items"] == []
+
+
+def test_the_recorder_runs_on_the_control_node(three: Lab, folder: Path) -> None:
+    async def act() -> bool:
+        async with reach(folder / "site.yaml") as reached:
+            device = reached.device(reached.control)
+            return await install(reached.api, device, reached.name, BALANCER, print)
+
+    assert asyncio.run(act())
+    ring = folder / "load.ring"
+
+    def fetch() -> list[Bin]:
+        done = three.node("n1").run("base64", "-w0", "/var/lib/cumulet/monitor/load.ring")
+        ring.write_bytes(base64.b64decode(done.out))
+        return read_ring(ring, time.time())
+
+    until("there is a sample", lambda: len(fetch()) == 1, 90)
+    assert fetch()[0].values[2] > 0
+    assert not asyncio.run(act())
+    # What a power cut leaves is gone on with.
+    three.node("n1").run("systemctl", "kill", "--signal=KILL", "cumulet-monitor.service")
+    assert len(fetch()) == 1
 
 
 def test_the_number_of_containers_follows_the_load_and_reports_say_so(three: Lab, api: Kubectl, tmp_path: Path) -> None:

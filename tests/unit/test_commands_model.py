@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import re
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 from cumulet.core.errors import TargetError, UsageError
+from cumulet.models import check_files, read_release
 from cumulet.models.prune import SCRIPT, prune_models
 from cumulet.monitor import install, open_ring
 from cumulet.monitor.install import ACCESS, UNIT, make_objects
-from cumulet.packages import make_key
+from cumulet.packages import load_public, make_key
 from cumulet.tasks import Reached
 from cumulet_builder.cli import main
 
@@ -46,6 +48,37 @@ def test_a_model_is_built_and_verified(capsys: pytest.CaptureFixture[str]) -> No
     assert "not signed by this key" in capsys.readouterr().err
     assert main(["model", "verify", "yolo", "--key", "key.pem.pub"]) == 4
     assert "no model of ours" in capsys.readouterr().err
+
+
+EDGE = "version: 1\nedge: e\nnodes: [{{name: p1, cpus: 8, memory: 8GiB, disk: {}}}]\n"
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(("free", "kind"), [("40GiB", "image"), ("2MiB", "files")])
+def test_a_model_is_published_in_the_way_that_suits_the_disks(
+    free: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("edge.yaml").write_text(EDGE.format(free))
+    Path("yolo/weights.bin").write_bytes(bytes(3 << 19))
+    words = ["--name", "yolo", "--version", "8.1", "--key", "key.pem", "--edge", "edge.yaml"]
+    assert main(["model", "publish", "yolo", "store", *words]) == 0
+    shown = capsys.readouterr()
+    assert ("an image, kept twice" if kind == "image" else "the store, kept once") in shown.err
+    package = json.loads(Path("store/index.json").read_text())["packages"][0]
+    assert (package["kind"], package["late"], package["name"], package["version"]) == (kind, True, "yolo", "8.1")
+    release = read_release(Path("store/models/yolo-8.1.release.json"), load_public(Path("key.pem.pub")))
+    assert release.way == ("image" if kind == "image" else "store")
+    assert f"model: {release.reference}" in shown.out
+    if kind == "image":
+        assert release.reference in {each["name"] for each in package["images"]}
+    else:
+        assert "mount: store" in shown.out
+        # What devices unpack is the model with its card, under the very digest that tasks name.
+        assert release.digest == f"sha256:{package['sha256']}"
+        with tarfile.open(f"store/blobs/sha256/{package['sha256']}") as files:
+            files.extractall("unpacked", filter="data")
+        assert check_files(Path("unpacked"), load_public(Path("key.pem.pub"))).model == "yolo"
+    assert main(["model", "publish", "yolo", "store", *words]) == 0
 
 
 def test_a_window_is_shown_from_a_ring(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,10 @@ from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder import kernel
 from cumulet_builder.cache import open_cache
 from cumulet_builder.copyrights import load_copyrights
-from cumulet_builder.firmware import FirmwarePackage, choose_firmware, load_firmware, make_missing_firmware
+from cumulet_builder.firmware import FirmwarePackage, choose_firmware, keep_firmware, make_missing_firmware
 from cumulet_builder.firmware import make_stage as make_firmware_stage
 from cumulet_builder.kernel import make_static_nodes
+from cumulet_builder.opened import load_package_tree
 from cumulet_builder.plan import Workshop
 from cumulet_builder.recipe.board import Without
 from cumulet_builder.toolbox import Toolbox
@@ -173,7 +174,7 @@ def test_firmware_comes_with_what_its_links_point_to(tmp_path: Path) -> None:
         {"./lib/firmware/acme/b-1.bin": b"1", "./usr/lib/firmware/acme/other.bin": b"2", "./usr/share/doc/x": b""},
         {"./usr/lib/firmware/acme/b.bin": "b-1.bin"},
     )
-    tree = choose_firmware(load_firmware([deb]), ["acme/b.*"], "board phone")
+    tree = choose_firmware(keep_firmware(load_package_tree(deb)), ["acme/b.*"], "board phone")
     files = {path for path, node in tree.nodes.items() if node.kind != "folder"}
     assert files == {"/usr/lib/firmware/acme/b.bin", "/usr/lib/firmware/acme/b-1.bin"}
 
@@ -181,7 +182,7 @@ def test_firmware_comes_with_what_its_links_point_to(tmp_path: Path) -> None:
 def test_a_firmware_glob_that_matches_nothing_is_a_problem(tmp_path: Path) -> None:
     deb = write_deb(tmp_path / "firmware.deb", {"./usr/lib/firmware/a": b""})
     with pytest.raises(UsageError) as caught:
-        choose_firmware(load_firmware([deb]), ["b*"], "board phone")
+        choose_firmware(keep_firmware(load_package_tree(deb)), ["b*"], "board phone")
     assert str(caught.value.problems[0]).startswith("board phone: no firmware matches 'b*'")
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from cumulet.core.errors import TargetError
-from cumulet.models import Switch, choose_way, make_volume, return_model, roll_model
+from cumulet.models import Switch, choose_way, return_model, roll_model
 from cumulet.models.health import judge
 from cumulet.models.prune import Held, find_pins, parse_held, plan_removal, read_pins
 from cumulet.models.roll import HELD_SECONDS
 from cumulet.packing import Amounts, Room, find_standard, make_plan
-from cumulet.tasks import make_needs, make_workload, parse_profile
+from cumulet.tasks import make_model_source, make_needs, make_workload, parse_profile
 
 OLD, NEW, BAD = (f"cumulet.dev/models/yolo@sha256:{each * 64}" for each in "abc")
 GIB = 1 << 30
@@ -152,7 +152,7 @@ def test_a_bad_model_comes_back_by_itself_after_the_first_container() -> None:
     assert cluster.deployment["spec"]["minReadySeconds"] == 0
     # The volume is the very one that the task had.
     volumes = cluster.deployment["spec"]["template"]["spec"]["volumes"]
-    assert volumes == [{"name": "model", "image": {"reference": OLD, "pullPolicy": "IfNotPresent"}}]
+    assert volumes == [{"name": "model", "image": {"reference": OLD, "pullPolicy": "Never"}}]
 
 
 def test_a_node_on_which_it_is_too_slow_brings_all_of_them_back() -> None:
@@ -235,7 +235,7 @@ def test_the_way_of_a_model_depends_on_the_free_space() -> None:
         choose_way(9728 << 20, 10 * GIB)
     with pytest.raises(TargetError):
         choose_way(1, 0)
-    assert make_volume("store", NEW) == {
+    assert make_model_source("store", NEW) == {
         "hostPath": {"path": f"/var/lib/cumulet/packages/yolo/{'b' * 64}", "type": "Directory"}
     }
 

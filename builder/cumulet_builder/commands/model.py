@@ -34,9 +34,11 @@ def model() -> None:
     cumulet package new-key publisher.pem
     cumulet model build yolo/ yolo.oci --name yolo --version 8.1 --key publisher.pem
     cumulet model push yolo.oci oci://registry.example/models/yolo --key publisher.pem.pub
-    cumulet package add store/ yolo.oci --name yolo --version 8.1 --kind image --late --key publisher.pem
+    cumulet model publish yolo/ store/ --name yolo --version 8.1 --key publisher.pem
     cumulet site up                                        spreads it inside the site
-    cumulet model roll detect.yaml yolo.oci --key publisher.pem.pub --when quiet
+    cumulet model roll detect.yaml store/models/yolo-8.1.release.json --key publisher.pem.pub --when quiet
+
+    `build`, `push` and `pull` are for registries; what is pulled is published like any folder or archive.
     """
 
 
@@ -56,6 +58,34 @@ def build(folder: Path, archive: Path, key: Path, *, name: str, revision: str, a
         click.echo(json.dumps({"reference": release.reference, "size": release.size}, indent=1))
     else:
         click.echo(f"{release.title}: {release.size} bytes; model: {release.reference}")
+
+
+@model.command()
+@click.argument("folder", type=path_type)
+@click.argument("store", type=path_type)
+@click.option("--name", required=True, help="What tasks call it.")
+@click.option("--version", "revision", required=True, help="One version is one content for ever.")
+@click.option("--way", type=click.Choice(["auto", "image", "store"]), default="auto", help="[default: auto, by --edge]")
+@click.option("--edge", "edge_path", type=path_type, help="Profile of the site, for the free space on its disks.")
+@private_option
+def publish(folder: Path, store: Path, key: Path, **choices: Any) -> None:
+    """Put the model in FOLDER into STORE, a store of packages: as an image, or if it is big, as files.
+
+    An image takes its size twice on every disk. With --edge the way is chosen by the smallest free space there.
+    """
+    from cumulet.models import Way, choose_way, find_size, publish_model
+    from cumulet.packages import Label
+    from cumulet.tasks import find_free_space, load_edge
+
+    way: Way = "store" if choices["way"] == "store" else "image"
+    if choices["way"] == "auto" and choices["edge_path"] is not None:
+        chosen = choose_way(find_size(folder), find_free_space(load_edge(choices["edge_path"])))
+        click.echo(f"  {chosen.reason}", err=True)
+        way = chosen.way
+    label = Label(choices["name"], choices["revision"], "files")
+    done = publish_model(folder, store, label, key, way)
+    click.echo(f"{done.release.title}: {done.release.size} bytes, {done.path}")
+    click.echo(f"in the task's profile: model: {done.release.reference}" + (", mount: store" if way == "store" else ""))
 
 
 @model.command()
@@ -114,26 +144,28 @@ def pull(source: str, archive: Path, key: Path, login: Path | None) -> None:
 @kubeconfig_option
 @json_option
 def roll(task_path: Path, archive: Path, key: Path, as_json: bool, **choices: Any) -> None:
-    """Switch the task of the document TASK to the model of ARCHIVE: one container after the other, each checked.
+    """Switch the task of the document TASK to the model of ARCHIVE, or of its .release.json.
 
-    If one is bad, all of them get their old model back, and this ends with code 4.
+    One container after the other, each checked. If one is bad, all of them get their old model back, and this ends
+    with code 4.
     """
     from cumulet.core.errors import TargetError
-    from cumulet.models import load_release
+    from cumulet.models import read_release
     from cumulet.packages import load_public
     from cumulet.tasks import load_profile
 
     profile = load_profile(task_path)
-    release = load_release(archive, load_public(key))
+    release = read_release(archive, load_public(key))
     if choices["when"] == "quiet":
         wait_for_quiet(choices["site_path"], choices["length"])
-    done = switch_task(profile, release.reference, choices)
+    done = switch_task(profile.model_copy(update={"mount": release.way}), release.reference, choices)
     if as_json:
         click.echo(json.dumps(asdict(done), indent=1))
     elif not done.changed:
         click.echo(f"{done.task}: has {release.title} already")
     elif not done.returned:
-        click.echo(f"{done.task}: has {release.title}; write into {task_path}: model: {release.reference}")
+        click.echo(f"{done.task}: has {release.title}")
+        click.echo(f"write into {task_path}: model: {release.reference}, mount: {release.way}")
     if done.returned:
         raise TargetError(f"{done.task}: has its old model again: {done.reason}", hint="mend the model, or the check")
 

@@ -5,14 +5,15 @@ signed, `registry` brings it to a registry and back, `way` says how a node keeps
 task to it and back, `prune` removes what nobody needs any more.
 """
 
-from cumulet.models.check import check_archive, check_files, load_release
+from cumulet.models.check import check_archive, check_files, load_release, read_release
 from cumulet.models.documents import PREFIX, Card, Release
 from cumulet.models.health import Health
 from cumulet.models.image import build_model
 from cumulet.models.prune import Held, prune_models, prune_site, read_pins
+from cumulet.models.publish import Published, find_size, publish_model
 from cumulet.models.registry import pull_model, push_model
 from cumulet.models.roll import Rolled, Switch, return_model, roll_model
-from cumulet.models.way import Choice, Way, choose_way, make_volume
+from cumulet.models.way import Choice, Way, choose_way
 
 __all__ = [
     "PREFIX",
@@ -20,6 +21,7 @@ __all__ = [
     "Choice",
     "Health",
     "Held",
+    "Published",
     "Release",
     "Rolled",
     "Switch",
@@ -28,13 +30,15 @@ __all__ = [
     "check_archive",
     "check_files",
     "choose_way",
+    "find_size",
     "load_release",
-    "make_volume",
     "prune_models",
     "prune_site",
+    "publish_model",
     "pull_model",
     "push_model",
     "read_pins",
+    "read_release",
     "return_model",
     "roll_model",
 ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 PIECE = 1 << 20
+SUFFIX = ".release.json"
 
 
 def check_archive(archive: Path, key: Path) -> Release:
@@ -43,6 +44,12 @@ def check_archive(archive: Path, key: Path) -> Release:
     if missing := sorted(set(wanted) - seen):
         raise TargetError(f"{archive}: {missing[0]}: is missing", hint="fetch it again")
     return release
+
+
+def read_release(path: Path, key: Ed25519PublicKey) -> Release:
+    """The release of an archive, or in a file `....release.json`. Raises UsageError or TargetError."""
+    name = str(path)
+    return load_release(path.with_name(path.name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else path, key)
 
 
 def load_release(archive: Path, key: Ed25519PublicKey) -> Release:

@@ -78,11 +78,12 @@ class ModelBlob(Part):
 
 
 class Release(Part):
-    """Which image a version of a model is. `digest` is that of its index: one name for every architecture."""
+    """Which image a version of a model is. `digest`: of its index, one for every architecture; or of an archive."""
 
     version: Literal[1] = 1
     model: Name
     revision: Revision
+    way: Literal["image", "store"] = Field("image", description="As an image, or as files unpacked from one archive")
     digest: Annotated[str, _check(r"sha256:[0-9a-f]{64}", "not a digest")]
     blobs: tuple[ModelBlob, ...]
 

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -30,6 +30,9 @@ from cumulet.models.documents import (
     sign_text,
 )
 from cumulet.packages import load_private
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 BIG = 1 << 20
 """A file of so many bytes has a layer of its own: only what has changed is sent again."""
@@ -80,10 +83,7 @@ def build_model(folder: Path, target: Path, name: str, revision: str, key: Path)
     Beside it lie the release and its signature, `.release.json` and `.release.json.sig`. Raises UsageError.
     """
     secret = load_private(key)
-    files = list_files(folder)
-    card = make_text(make_card(name, revision, [_describe_file(path, folder) for path in files]))
-    small = [Source(CARD, len(card), data=card), _make_source(CARD_SIGNATURE, sign_text(card, secret))]
-    layers = make_layers([*small, *(Source(_inside(path, folder), path.stat().st_size, path) for path in files)])
+    layers = make_layers(list_sources(folder, name, revision, secret))
     documents, index = make_documents(name, revision, layers)
     release = make_release(name, revision, layers, documents, index)
     with writing(target) as stream:
@@ -93,6 +93,14 @@ def build_model(folder: Path, target: Path, name: str, revision: str, key: Path)
         with writing(path) as stream:
             stream.write(data)
     return release
+
+
+def list_sources(folder: Path, name: str, revision: str, secret: Ed25519PrivateKey) -> list[Source]:
+    """All files of a model in order, its signed card first. Raises UsageError."""
+    files = list_files(folder)
+    card = make_text(make_card(name, revision, [_describe_file(path, folder) for path in files]))
+    first = [_make_source(CARD, card), _make_source(CARD_SIGNATURE, sign_text(card, secret))]
+    return first + [Source(_inside(path, folder), path.stat().st_size, path) for path in files]
 
 
 def release_paths(archive: Path) -> tuple[Path, Path]:
@@ -124,10 +132,10 @@ def list_files(folder: Path) -> list[Path]:
     return found
 
 
-def make_layers(sources: Sequence[Source]) -> list[Layer]:
-    """One layer for the small ones, first; one for every big one."""
-    small = [source for source in sources if source.size < BIG]
-    groups = [tuple(small), *((source,) for source in sources if source.size >= BIG)]
+def make_layers(sources: Sequence[Source], *, together: bool = False) -> list[Layer]:
+    """One layer for the small ones, first; one for every big one. `together`: one for all of them."""
+    small = [source for source in sources if source.size < BIG or together]
+    groups = [tuple(small), *((source,) for source in sources if source not in small)]
     return [Layer(group, digest_stream(read_layer(group))) for group in groups]
 
 

@@ -17,8 +17,8 @@ from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
 from cumulet.models.health import Health, check_health, describe_problem
 from cumulet.models.prune import BEFORE, MODEL
-from cumulet.models.way import Way, make_volume
-from cumulet.tasks import TaskProfile, read_pods
+from cumulet.models.way import Way
+from cumulet.tasks import TaskProfile, make_model_source, read_pods
 
 MERGE = "application/merge-patch+json"
 HELD_SECONDS = 86400
@@ -141,7 +141,7 @@ def make_release() -> Json:
 
 async def _begin(switch: Switch, deployment: Json, before: str) -> None:
     notes = {BEFORE: before, SOURCE: read_source(deployment)}
-    template = make_template(deployment, switch.model, make_volume(switch.way, switch.model))
+    template = make_template(deployment, switch.model, make_model_source(switch.way, switch.model))
     await _patch(switch, {"metadata": {"annotations": notes}, "spec": {**make_hold(1), "template": template}})
 
 
@@ -178,7 +178,7 @@ async def _look_at(switch: Switch, pod: Json) -> None:
     if switch.profile.check is None:
         switch.tell(f"{node}: ready with {short(switch.model)}; there is nothing to check it by")
         return
-    volume = {"name": VOLUME, **make_volume(switch.way, switch.model)}
+    volume = {"name": VOLUME, **make_model_source(switch.way, switch.model)}
     health = await check_health(switch.api, switch.profile, volume, node, switch.namespace, pause=switch.pause)
     switch.checks.append(health)
     switch.tell(f"{node}: {health.text}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from cumulet.core.errors import TargetError, UsageError
-from cumulet.models.documents import PREFIX
+from cumulet.core.errors import TargetError
 
 Way = Literal["image", "store"]
 IMAGE_COST = 2.0
@@ -15,8 +14,6 @@ STORE_COST = 1.0
 MOST_FOR_IMAGES = 0.4
 """Of the free space: above that two copies would bring the disk near to where the kubelet clears it."""
 MOST = 0.9
-STORE = "/var/lib/cumulet/packages"
-"""Where packages of files are put; a model in the store is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +36,3 @@ def choose_way(size: int, free: int) -> Choice:
         f"a model of {size >> 20} MiB has no room: {free >> 20} MiB are free",
         hint="cumulet model prune, or a bigger disk",
     )
-
-
-def make_volume(way: Way, reference: str) -> dict[str, Any]:
-    """The volume's source in a pod, for `cumulet.dev/models/NAME@sha256:...`. Never pulled: it was brought before."""
-    if way == "image":
-        return {"image": {"reference": reference, "pullPolicy": "Never"}}
-    name, _, digest = reference.removeprefix(PREFIX).partition("@sha256:")
-    if "/" in name or len(digest) != 64:
-        raise UsageError(f"{reference!r} is no model in the store", hint=f"write it like {PREFIX}yolo@sha256:...")
-    return {"hostPath": {"path": f"{STORE}/{name}/{digest}", "type": "Directory"}}

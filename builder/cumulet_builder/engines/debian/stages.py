@@ -69,7 +69,7 @@ def find_package(lock: Lock, start: str) -> LockedPackage:
 
 
 def _toolbox_of(tools: Stage, cache: Cache) -> Callable[[], Toolbox]:
-    folder: Path = cache.stage("tools", make_key(tools.name, tools.inputs, {})) / "tree"
+    folder: Path = cache.stage(tools.name, make_key(tools.name, tools.inputs, {})) / "tree"
     return lambda: Toolbox(folder)
 
 
