@@ -65,6 +65,7 @@ async def write_token(hub: Hub, cluster: str, folder: Path, life: float = 3600) 
     token = make_token(cluster)
     await publish_token(hub.kube, token, life)
     path = folder / f"{cluster}.token"
+    folder.mkdir(exist_ok=True)
     path.write_text(token.text)
     return path
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_servers import ApiServer, api_servers
+from api_servers import ApiServer
 from hubs import (
     let_in,
     make_config,
@@ -34,13 +33,6 @@ from cumulet.central.protocol import (
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def servers(kube_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ApiServer]]:
-    """A hub's API server and that of an edge."""
-    with api_servers(tmp_path_factory.mktemp("servers"), kube_programs, ["hub", "edge"]) as found:
-        yield found
-
-
 def make_map(name: str, **data: str) -> dict[str, object]:
     """A ConfigMap as a manifest."""
     meta = {"name": name, "namespace": "default"}
@@ -53,12 +45,12 @@ def make_work(cluster: str, name: str, *manifests: object, **spec: object) -> di
     return {"metadata": meta, "spec": {"workload": {"manifests": list(manifests)}, **spec}}
 
 
-def test_a_cluster_joins_works_and_leaves(servers: dict[str, ApiServer], tmp_path: Path) -> None:
+def test_a_cluster_joins_works_and_leaves(planes: dict[str, ApiServer], tmp_path: Path) -> None:
     async def story() -> None:
-        async with open_hub(servers["hub"]) as hub:
+        async with open_hub(planes["hub"]) as hub:
             token = await write_token(hub, "pier-7", tmp_path)
-            config = make_config("pier-7", [(servers["hub"], token)], tmp_path, claims={"gpu": "adreno-630"})
-            async with open_agent(config, servers["edge"]) as agent:
+            config = make_config("pier-7", [(planes["hub"], token)], tmp_path, claims={"gpu": "adreno-630"})
+            async with open_agent(config, planes["edge"]) as agent:
                 await let_in(hub, "pier-7")
                 await wait_for_condition(hub, "pier-7", AVAILABLE, "True")
                 found = await hub.kube.get(CLUSTERS, "pier-7")

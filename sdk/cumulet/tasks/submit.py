@@ -18,7 +18,7 @@ from cumulet.tasks.profile import TaskProfile
 
 APPLY = "application/apply-patch+yaml"
 OWNER = "cumulet-tasks"
-PAUSE = 0.5
+PAUSE = 0.1
 PLURALS = {"Deployment": "deployments", "Job": "jobs", "HorizontalPodAutoscaler": "horizontalpodautoscalers"}
 
 
@@ -32,8 +32,13 @@ class Submitted:
 
 
 def plan_tasks(profiles: Sequence[TaskProfile], edge: EdgeProfile, limits: Limits | None = None) -> Plan:
-    """The plan of some tasks for an edge as it is."""
-    return make_plan(make_needs(profiles, find_standard(edge.rooms)), edge.rooms, limits)
+    """The plan of some tasks for an edge as it is; the containers of a task are started together."""
+    standard = find_standard(edge.rooms)
+    best = make_plan(make_needs(profiles, standard), edge.rooms, limits)
+    by_name = {profile.task: profile for profile in profiles}
+    order = dict.fromkeys(find_task(each.need.name, by_name) for each in best.decisions)
+    together = make_plan(make_needs([by_name[name] for name in order], standard), edge.rooms, limits, ordered=True)
+    return best if len(together.waiting) > len(best.waiting) else together
 
 
 async def submit(
@@ -59,7 +64,8 @@ async def submit(
         await start_task(api, by_name[task], decision, namespace)
         await wait_for_nodes(api, by_name[task], namespace, deadline)
     places = await read_places(api, [by_name[task] for task in decisions], namespace)
-    return Submitted(plan, places, tuple(find_differences(plan, places)))
+    tasks = {name: find_task(name, by_name) for name in places}
+    return Submitted(plan, places, tuple(find_differences(plan, places, tasks)))
 
 
 async def start_task(

@@ -32,6 +32,9 @@ class Agent:
         self.config = config
         self.vault = Vault(config.state)
         self.local = Kube(local or find_local(config), agent="cumulet-agent", links=2)
+        self._begin()
+
+    def _begin(self) -> None:
         self.word = "starting"
         self.trouble = ""
         self.session: Session | None = None

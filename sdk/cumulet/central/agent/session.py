@@ -7,6 +7,7 @@ when its certificate is renewed, or when the hub does not accept it any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -77,6 +78,7 @@ class Session:
         self.facts: LocalFacts | None = None
         self._tell = tell
         self._look = asyncio.Event()
+        self._sooner = asyncio.Event()
         self._looked = 0.0
         self._unwell_since: float | None = None
         self._clock_said = False
@@ -88,6 +90,8 @@ class Session:
 
     def _changed(self, key: str, old: Json | None, new: Json | None) -> None:
         self._look.set()
+        if old is not None and new is not None and _get_period(old) != _get_period(new):
+            self._sooner.set()
 
     async def run(self) -> None:
         """Be in touch. Raises RenewedError, NotAcceptedError, RejectedError, UnreachableError."""
@@ -148,7 +152,10 @@ class Session:
                 continue
             wait = FIRST_WAIT
             self._check_clock()
-            await asyncio.sleep(self.lease_seconds * random.uniform(1.0, 1.25))  # noqa: S311
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.lease_seconds * random.uniform(1.0, 1.25)):  # noqa: S311
+                    await self._sooner.wait()
 
     async def _renew_once(self, lease: Json | None) -> Json | None:
         try:
@@ -171,8 +178,7 @@ class Session:
     @property
     def lease_seconds(self) -> int:
         """How often the hub wants to hear from us."""
-        found = self.cluster.get(self.config.cluster) or {"spec": {}}
-        return int(found["spec"].get("leaseDurationSeconds") or LEASE_SECONDS)
+        return _get_period(self.cluster.get(self.config.cluster) or {"spec": {}})
 
     def _check_clock(self) -> None:
         skew = self.hub.skew or 0.0
@@ -252,6 +258,10 @@ class Session:
                 else:
                     raise RenewedError("there is a new certificate")
             await asyncio.sleep(min(RENEWAL_SECONDS, 0.05 * (self.identity.until - self.identity.since)))
+
+
+def _get_period(found: Json) -> int:
+    return int(found["spec"].get("leaseDurationSeconds") or LEASE_SECONDS)
 
 
 def same_status(wanted: Json, found: Json) -> bool:

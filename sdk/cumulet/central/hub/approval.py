@@ -84,3 +84,9 @@ async def accept(kube: Kube, name: str, accepted: bool) -> None:
 async def list_clusters(kube: Kube) -> Sequence[Cluster]:
     """All clusters, by name."""
     return sorted([make_cluster(each) for each in await kube.collect(Query(CLUSTERS))], key=lambda each: each.name)
+
+
+async def remove(kube: Kube, name: str) -> None:
+    """Take a cluster out. Its works go first; the hub's controllers do that. Raises UsageError."""
+    if not await kube.delete(CLUSTERS, name):
+        raise UsageError(f"{name}: no such cluster at this hub", hint="cumulet hub clusters")

@@ -47,7 +47,7 @@ class Fleet:
         self.kube = kube
         self.on_cluster: list[Told] = []
         self.on_made: list[Told] = []
-        self.on_wish: list[Told] = []
+        self.on_wish: list[Callable[[str, Wish | None, Wish | None], None]] = []
         self.on_lease: list[Callable[[str, str], None]] = []
         self.on_work: list[Callable[[Work], None]] = []
         self.on_placement: list[Told] = []
@@ -110,7 +110,8 @@ class Fleet:
         _tell(self.on_cluster, key)
 
     def _wish(self, key: str, old: Wish | None, new: Wish | None) -> None:
-        _tell(self.on_wish, key)
+        for each in self.on_wish:
+            each(key, old, new)
 
     def _lease(self, key: str, old: str | None, new: str | None) -> None:
         for each in self.on_lease:

@@ -163,6 +163,7 @@ async def install(kube: Kube, deadline: Deadline) -> None:
 async def wait_for_crds(kube: Kube, names: Sequence[str], deadline: Deadline) -> None:
     """Until the API server serves these kinds."""
     for name in names:
-        while not is_true((await kube.get(CRDS, name)).get("status", {}).get("conditions", ()), "Established"):
+        # Its conditions are null for a moment.
+        while not is_true(((await kube.get(CRDS, name)).get("status") or {}).get("conditions") or (), "Established"):
             deadline.check(f"{kube.access.host}: kind {name}")
             await asyncio.sleep(0.2)

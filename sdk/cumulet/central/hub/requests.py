@@ -17,6 +17,7 @@ from cumulet.central.hub.judge import Allowed, Verdict, judge, read_request
 from cumulet.central.hub.maker import Maker
 from cumulet.central.hub.records import Cluster, Wish
 from cumulet.central.hub.roles import make_cluster_role, make_requests_role
+from cumulet.central.hub.tokens import USER as TOKEN_USER
 from cumulet.central.hub.tokens import revoke_user
 from cumulet.central.kube import Json, Kube, RefusedError
 from cumulet.central.protocol import (
@@ -53,15 +54,30 @@ class Requests:
         self.queue = WorkQueue("requests", self.handle, workers=4)
         self._excess: Counter[str] = Counter()
         self._quarantined: dict[str, float] = {}
-        fleet.on_wish.append(self.queue.add)
+        self._by_cluster: dict[str, set[str]] = {}
+        self._open_by_user: dict[str, set[str]] = {}
+        self._admitted: dict[str, set[str]] = {}
+        fleet.on_wish.append(self._wish_changed)
         fleet.on_cluster.append(self._cluster_changed)
 
+    def _wish_changed(self, key: str, old: Wish | None, new: Wish | None) -> None:
+        for wish, there in ((old, False), (new, True)):
+            if wish is not None:
+                _file(self._by_cluster, wish.cluster, key, there)
+                _file(self._open_by_user, wish.user, key, there and not wish.decided)
+                if wish.user not in self._open_by_user:
+                    self._admitted.pop(wish.user, None)
+        self.queue.add(key)
+
     def _cluster_changed(self, name: str) -> None:
-        if not self.fleet.wishes.synced.is_set():
-            return
-        for wish in self.fleet.wishes.found.values():
-            if wish.cluster == name and wish.decided != "Denied":
-                self.queue.add(wish.name)
+        if self.fleet.wishes.synced.is_set():
+            for wish in self._of_cluster(name):
+                if wish.decided != "Denied":
+                    self.queue.add(wish.name)
+
+    def _of_cluster(self, name: str) -> list[Wish]:
+        found = (self.fleet.wishes.get(key) for key in self._by_cluster.get(name, ()))
+        return sorted([each for each in found if each is not None], key=lambda each: (each.created, each.name))
 
     def waiting(self) -> list[Wish]:
         """The requests that wait for a person, oldest first."""
@@ -74,16 +90,16 @@ class Requests:
             return None
         if not self.fleet.synced:
             return 1.0
+        if not wish.decided and self._is_too_much(wish):
+            await self._stop_flood(wish)
+            return None
+        cluster = self.fleet.get(wish.cluster)
+        if wish.decided != "Denied" and cluster is not None and DEVICE_KEY in {*cluster.annotations, *wish.annotations}:
+            await self._show(wish)
         if wish.decided == "Approved":
             await self._pin(wish)
         if wish.decided:
             return None
-        if self._is_too_much(wish):
-            await self._stop_flood(wish)
-            return None
-        cluster = self.fleet.get(wish.cluster)
-        if cluster is not None and DEVICE_KEY in {*cluster.annotations, *wish.annotations}:
-            await self._show(wish)
         verdict = judge(wish, cluster, self.allowed)
         if verdict.word == "approve" and verdict.reason == "AutoApproved" and not await self._may_renew(wish):
             verdict = Verdict("deny", "NotAllowed", "this user may not renew certificates")
@@ -111,11 +127,12 @@ class Requests:
     # --- floods
 
     def _is_too_much(self, wish: Wish) -> bool:
-        mine = [each for each in self.fleet.wishes.found.values() if each.user == wish.user and not each.decided]
-        if len(mine) <= MOST_REQUESTS:
+        admitted = self._admitted.setdefault(wish.user, set())
+        admitted &= self._open_by_user.get(wish.user, set())
+        if wish.name in admitted or len(admitted) < MOST_REQUESTS:
+            admitted.add(wish.name)
             return False
-        oldest = sorted(mine, key=lambda each: (each.created, each.name))[:MOST_REQUESTS]
-        return all(each.name != wish.name for each in oldest)
+        return True
 
     async def _stop_flood(self, wish: Wish) -> None:
         await self.kube.delete(REQUESTS, wish.name)
@@ -127,8 +144,9 @@ class Requests:
             self.refused[verdict.reason] -= 1
         if self._excess[wish.user] % FLOOD_REQUESTS:
             return
-        if await revoke_user(self.kube, wish.user):
-            log.warning("%s: its token is taken away: it goes on asking for certificates", wish.user)
+        if wish.user.startswith(TOKEN_USER):
+            if await revoke_user(self.kube, wish.user):
+                log.warning("%s: its token is taken away: it goes on asking for certificates", wish.user)
         elif wish.cluster not in self._quarantined:
             self._quarantined[wish.cluster] = time.monotonic()
             await self.maker.make(make_cluster_role(wish.cluster, False, True))
@@ -146,8 +164,7 @@ class Requests:
 
     async def _show(self, wish: Wish) -> None:
         """Let the agent see its own requests, the newest few."""
-        mine = [each for each in self.fleet.wishes.found.values() if each.cluster == wish.cluster]
-        newest = sorted(mine, key=lambda each: (each.created, each.name))[-SHOWN_REQUESTS:]
+        newest = self._of_cluster(wish.cluster)[-SHOWN_REQUESTS:]
         await self.maker.make(make_requests_role(wish.cluster, sorted(each.name for each in newest)))
 
     async def _may_renew(self, wish: Wish) -> bool:
@@ -169,6 +186,16 @@ class Requests:
             return
         await pin_key(self.kube, cluster, claimed, wish.annotations.get(SERIAL, ""))
         log.info("%s: is the device with the key %s", cluster.name, claimed)
+
+
+def _file(index: dict[str, set[str]], under: str, key: str, there: bool) -> None:
+    """Keep an index of keys; what is empty goes."""
+    if there:
+        index.setdefault(under, set()).add(key)
+    elif under in index:
+        index[under].discard(key)
+        if not index[under]:
+            del index[under]
 
 
 def _is_newcomer(wish: Wish) -> bool:
