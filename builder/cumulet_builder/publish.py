@@ -22,8 +22,12 @@ BUILD = "build.json"
 PUBLISHED = {
     "kernel": ("vmlinuz",),
     "initramfs": ("initrd.img",),
+    "hardware": ("hardware.json",),
     "bitbake": ("boot.img", "disk.simg", "sbom.spdx.json"),
-    "image": ("disk.img", "disk.bmap", "cmdline.txt", "root.tar.zst", "root.oci.tar"),
+    "image": (
+        *("disk.img", "disk.bmap", "disk.simg", "boot.img", "vbmeta.img"),
+        *("cmdline.txt", "root.tar.zst", "root.oci.tar"),
+    ),
 }
 
 

@@ -24,6 +24,7 @@ LAYERS = {
     "packages": "root.tar",
     "kernel": "kernel.tar",
     "firmware": "firmware.tar",
+    "juicer": "juicer.tar",
     "kubernetes": "kubernetes.tar",
     "sdk": "sdk.tar",
 }
@@ -41,7 +42,11 @@ def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
         "files": digest_of(files),
         "trim": recipe.trim.model_dump_json(),
     }
-    optional = {"firmware": bool(recipe.board.firmware), "kubernetes": recipe.kubernetes is not None}
+    optional = {
+        "firmware": bool(recipe.board.firmware),
+        "juicer": bool(recipe.board.firmware_from),
+        "kubernetes": recipe.kubernetes is not None,
+    }
     needs = tuple(stage for stage in LAYERS if optional.get(stage, True))
 
     def make(workshop: Workshop) -> None:

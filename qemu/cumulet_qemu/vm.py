@@ -206,7 +206,7 @@ class VirtualMachine:
             enter(self._open_console(self._run.wiring.shell, "shell", deadline)) if self.options.shell else None
         )
         ports = {name: self._connect(path, deadline) for name, path in self._run.wiring.ports.items()}
-        self.radio: Radio = enter(open_radio(self.published, self.options, ports))
+        self.radio: Radio = enter(open_radio(self.published, self.options, ports, self._run.logs))
         self._monitor = self._open_monitor()
         self._stack.callback(self._monitor.close)
         self._begun = time.monotonic()

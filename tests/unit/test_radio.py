@@ -261,13 +261,16 @@ def test_everything_is_there_with_its_modes_and_started() -> None:
     scripts = {path: node.mode for path, node in tree.walk() if path.startswith("/usr/lib/cumulet/")}
     assert set(scripts.values()) <= {0o755}
     assert (
-        "refclock SHM 0 refid GNSS poll 3 filter 4 offset 0.25" in tree.read("/etc/chrony/conf.d/cumulet.conf").decode()
+        "refclock SHM 0 refid GNSS poll 3 dpoll 0 filter 5 offset 0.25"
+        in tree.read("/etc/chrony/conf.d/cumulet.conf").decode()
     )
     assert "refclock PPS /dev/pps0" in tree.read("/etc/chrony/conf.d/cumulet.conf").decode()
     assert 'DEVICES=""' in tree.read("/etc/default/gpsd").decode()
     rules = tree.read("/usr/lib/udev/rules.d/78-cumulet-radio.rules").decode()
     assert f'SUBSYSTEM=="tty", {SERIAL}, ENV{{ID_MM_DEVICE_PROCESS}}="1"' in rules
     assert 'ENV{SYSTEMD_WANTS}+="gpsdctl@%k.service"' in rules
+    # A gpsd that is started again has lost the receiver.
+    assert "PartOf=gpsd.service" in tree.read("/usr/lib/systemd/system/gpsdctl@.service.d/cumulet.conf").decode()
 
 
 def test_a_modem_on_usb_needs_no_rules() -> None:

@@ -49,6 +49,13 @@ def test_a_sim_with_a_pin_wants_it() -> None:
     assert ask(modem, "AT+CREG?") == ["+CREG: 0,1", "OK"]
 
 
+def test_a_note_has_every_command_but_no_pin() -> None:
+    modem, notes = Modem(Card(pin="2580")), []
+    modem.note = lambda command, answer: notes.append((command, answer))
+    ask(modem, 'AT+CPIN="2580"', "AT+CSQ")
+    assert notes == [("AT+CPIN=...", "OK"), ("AT+CSQ", "+CSQ: 22,99 OK")]
+
+
 def test_three_wrong_pins_block_the_sim() -> None:
     modem = Modem(Card(pin="2580"))
     assert ask(modem, *['AT+CPIN="1111"'] * 3) == ["+CME ERROR: 12"]
@@ -63,7 +70,7 @@ def test_the_number_of_the_sim_is_read_as_a_file() -> None:
 def test_registrations_are_told_with_place_and_technology_when_asked_for() -> None:
     modem = Modem()
     assert ask(modem, "AT+CEREG=2", "AT+CEREG?") == ['+CEREG: 2,1,"1A2B","01234567",13', "OK"]
-    assert ask(modem, "AT+C5GREG=2", "AT+C5GREG?") == ["+C5GREG: 2,0", "OK"]
+    assert ask(modem, "AT+C5GREG=?") == ["ERROR"]
     alone = Modem(network=Network(technology=11))
     assert ask(alone, "AT+C5GREG=2", "AT+C5GREG?") == ['+C5GREG: 2,1,"1A2B","01234567",11,0,""', "OK"]
 
@@ -99,9 +106,18 @@ def test_a_call_is_ppp_until_it_is_ended() -> None:
 def test_who_types_commands_again_has_hung_up(typed: bytes) -> None:
     modem = Modem()
     ask(modem, "ATE0", APN, "ATD*99#")
-    assert modem.call is not None
-    modem.feed(typed)
+    for byte in make_frame(LCP, make_control(REQUEST, 1, b"AT\r")) + typed:
+        assert modem.call is not None
+        modem.feed(bytes([byte]))
     assert modem.call is None
+
+
+def test_the_last_frames_of_a_call_are_no_command() -> None:
+    modem = Modem()
+    ask(modem, "ATE0", APN, "ATD*99#")
+    modem.drop()
+    assert modem.feed(make_frame(LCP, make_control(6, 1, b""))) == b""
+    assert ask(modem, "AT") == ["OK"]
 
 
 def test_a_network_that_goes_away_ends_the_call_and_says_so() -> None:

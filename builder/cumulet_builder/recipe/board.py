@@ -121,6 +121,7 @@ class Without(Part):
     """Something that the device tree names and the image goes without, and why."""
 
     drivers: tuple[str, ...] = Field((), description="Compatibles, or globs of them")
+    modules: tuple[Module, ...] = Field((), description="Modules that others would pull in, as names or globs")
     firmware: tuple[str, ...] = Field((), description="Firmware files below /usr/lib/firmware, or globs of them")
     why: str = Field(min_length=1)
 
@@ -168,6 +169,7 @@ class Board(Part):
         description="tested: an image for it has been seen to boot; emulated: its image boots in QEMU with its own "
         "kernel and initramfs, nobody tried the board itself; untested: neither",
     )
+    compatibles: tuple[str, ...] = Field((), description="What its device trees call the board, any of these")
     notes: tuple[str, ...] = Field((), description="What works and what does not, one sentence each")
     missing: tuple[Missing, ...] = Field((), description="What must be supplied before an image can be built")
     kernel: Kernel

@@ -63,7 +63,8 @@ def make_lines(board: Board) -> Iterator[str]:
         yield f"  missing: {each.what}: {' '.join(each.why.split())}"
         yield f"    {' '.join(each.supply.split())}"
     for without in board.without:
-        yield f"  without {', '.join((*without.drivers, *without.firmware))}: {' '.join(without.why.split())}"
+        words = (*without.drivers, *without.modules, *without.firmware)
+        yield f"  without {', '.join(words)}: {' '.join(without.why.split())}"
     for note in (*board.notes, *(board.flash.notes if board.flash else ())):
         yield f"  note: {' '.join(note.split())}"
 

@@ -10,12 +10,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cumulet_qemu.sim.ppp import Addresses, Call
+from cumulet_qemu.sim.ppp import FLAG, Addresses, Call
 
 HOME, SEARCHING, ROAMING = 1, 2, 5
 TRIES = 3
-# What a call's line may carry while the other end already types commands again: a plug cannot show it has hung up.
-TYPED = re.compile(rb"(?:^|[\r\n])(?:\+\+\+|AT[^\x00-\x1f~]*\r)", re.IGNORECASE)
+# What stands outside of frames when the other end types commands again: a line that no plug is pulled from has no
+# other way to show that it has hung up.
+TYPED = re.compile(rb"[\r\n]*(?:\+\+\+|AT[ -}]*\r)", re.IGNORECASE)
+LONGEST_COMMAND = 256
+PIN_COMMAND = re.compile(r"(\+CPIN=).*", re.IGNORECASE)
 REGISTRATIONS = ("CREG", "CGREG", "CEREG", "C5GREG")
 # Elementary files of the SIM: ICC-ID, administrative data (the network's code has three digits).
 ICCID_FILE, ADMINISTRATIVE_FILE = 12258, 28589
@@ -42,14 +45,19 @@ class Network:
 
 
 class Modem:
-    """The whole modem. `apns` has the access point of every call that was made."""
+    """The whole modem. `apns` has the access point of every call that was made.
+
+    `note` is told every command and its answer; a PIN is left out.
+    """
 
     def __init__(self, card: Card | None = None, network: Network | None = None) -> None:
         self.card = card or Card()
         self.network = network or Network()
         self.call: Call | None = None
         self.apns: list[str] = []
+        self.note: Callable[[str, str], None] = lambda command, answer: None
         self._line = bytearray()
+        self._outside = bytearray()
         self.unlocked = not self.card.pin
         self._tries = TRIES
         self._there = True
@@ -77,11 +85,17 @@ class Modem:
             return self._feed_call(self.call, data)
         answer = bytearray()
         for byte in data:
+            if byte == FLAG:
+                # The last frames of a call that the network has ended.
+                self._line.clear()
+                continue
             if self._echo:
                 answer.append(byte)
             if byte == 0x0D:
                 line, self._line = self._line.decode("ascii", "replace").strip(), bytearray()
-                answer += self._execute(line)
+                said = self._execute(line)
+                self.note(PIN_COMMAND.sub(r"\1...", line), " ".join(said.decode("ascii").split()))
+                answer += said
             elif byte in (0x08, 0x7F):
                 del self._line[-1:]
             elif byte != 0x0A:
@@ -110,10 +124,10 @@ class Modem:
         return self._report()
 
     def _feed_call(self, call: Call, data: bytes) -> bytes:
-        typed = TYPED.search(data)
-        if typed is not None:
+        self._outside = (self._outside + data).rpartition(bytes([FLAG]))[2][-LONGEST_COMMAND:]
+        if TYPED.fullmatch(self._outside):
             self.call = None
-            return self.feed(data[typed.start() :].replace(b"+++", b""))
+            return self.feed(bytes(self._outside).replace(b"+++", b""))
         answer = call.feed(data)
         return self._end_call(answer) if call.closed else answer
 
@@ -127,11 +141,8 @@ class Modem:
 
     def _registration(self, name: str, asked: bool = False) -> str:
         level = self._reports[name]
-        words = [str(level)] if asked else []
-        # With 13, 5G carries data only: the core that a modem registers at is LTE's.
-        core = name != "C5GREG" or self.network.technology == 11
-        words.append(str(self.registration if core else 0))
-        if level == 2 and self.registered and core:
+        words = [*([str(level)] if asked else []), str(self.registration)]
+        if level == 2 and self.registered:
             words += ['"1A2B"', '"01234567"', str(self.network.technology)]
             words += ["0", '""'] if name == "C5GREG" else []
         return f"+{name}: {','.join(words)}"
@@ -196,11 +207,17 @@ class Modem:
         self._power = int(match[1])
         return _say("OK") + self._report()
 
-    def _ask_registration(self, match: re.Match[str]) -> bytes:
-        return _say(self._registration(match[1].upper(), asked=True), "OK")
-
-    def _set_registration(self, match: re.Match[str]) -> bytes:
-        self._reports[match[1].upper()] = int(match[2])
+    def _use_registration(self, match: re.Match[str]) -> bytes:
+        """Ask, ask what there is to ask, set."""
+        name = match[1].upper()
+        # With 13, 5G carries data only: the core that a modem registers at is LTE's.
+        if name == "C5GREG" and self.network.technology != 11:
+            return _say("ERROR")
+        if match[2] == "?":
+            return _say(self._registration(name, asked=True), "OK")
+        if match[2] == "=?":
+            return _say(f"+{name}: (0-2)", "OK")
+        self._reports[name] = int(match[2][1:])
         return _say("OK")
 
     def _ask_operator(self, match: re.Match[str]) -> bytes:
@@ -234,6 +251,7 @@ class Modem:
             return _say("NO CARRIER")
         self.apns.append(context[1])
         self.call = Call(self.network.addresses)
+        self._outside.clear()
         return _say("CONNECT 150000000")
 
 
@@ -270,9 +288,7 @@ COMMANDS: tuple[tuple[str, Callable[[Modem, re.Match[str]], bytes]], ...] = (
     (r'\+CLCK="SC",2', _fixed("+CLCK: 1", "OK")),
     (r"\+CFUN\?", Modem._ask_power),
     (r"\+CFUN=([014])(,0)?", Modem._set_power),
-    (r"\+(CREG|CGREG|CEREG|C5GREG)=\?", lambda modem, match: _say(f"+{match[1].upper()}: (0-2)", "OK")),
-    (r"\+(CREG|CGREG|CEREG|C5GREG)\?", Modem._ask_registration),
-    (r"\+(CREG|CGREG|CEREG|C5GREG)=([012])", Modem._set_registration),
+    (r"\+(CREG|CGREG|CEREG|C5GREG)(\?|=\?|=[012])", Modem._use_registration),
     (r"\+COPS\?", Modem._ask_operator),
     (r"\+COPS=3,([012])", Modem._set_operator),
     (r"\+COPS=0", _fixed("OK")),

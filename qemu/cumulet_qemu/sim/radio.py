@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
 
 from cumulet.core.errors import UsageError
 from cumulet_qemu.machine import Options
@@ -42,14 +45,26 @@ class Radio:
         return self.modem
 
 
+def _write_note(log: TextIO, command: str, answer: str) -> None:
+    log.write(f"{command} -> {answer}\n")
+
+
 @contextlib.contextmanager
-def open_radio(published: Published, options: Options, ports: Mapping[str, socket.socket]) -> Iterator[Radio]:
-    """Start the devices on the sockets of their ports; the sockets are closed at the end."""
+def open_radio(
+    published: Published, options: Options, ports: Mapping[str, socket.socket], logs: Path
+) -> Iterator[Radio]:
+    """Start the devices on the sockets of their ports, which are closed at the end.
+
+    `modem.log` in `logs` has what the modem was told, and its answers.
+    """
     wants_pin = published.modem is not None and bool(published.modem.pin)
     modem = Modem(Card(pin=options.modem_pin if wants_pin else "")) if "modem" in ports else None
     receiver = Receiver() if "gnss" in ports else None
     devices = {"modem": modem, "gnss": receiver}
     with contextlib.ExitStack() as stack:
+        if modem is not None:
+            log = stack.enter_context((logs / "modem.log").open("w", buffering=1))
+            modem.note = functools.partial(_write_note, log)
         lines = {}
         for name, connection in ports.items():
             device = devices[name]

@@ -4,27 +4,32 @@
 for the central cloud, `recorder` does all of it every minute.
 """
 
+from cumulet.monitor.install import BALANCER, install
 from cumulet.monitor.recorder import FOLDER, Recorder, load_usage
 from cumulet.monitor.ring import Bin, Ring, open_ring, read_ring
-from cumulet.monitor.scaling import ScaleReport, Spool
+from cumulet.monitor.scaling import Reports, ScaleReport
 from cumulet.monitor.usage import SiteLoad, TaskUsage, make_measured, read_load, read_usage
-from cumulet.monitor.window import Window, find_window
+from cumulet.monitor.window import Hour, Window, find_window, summarize_day
 
 __all__ = [
+    "BALANCER",
     "FOLDER",
     "Bin",
+    "Hour",
     "Recorder",
+    "Reports",
     "Ring",
     "ScaleReport",
     "SiteLoad",
-    "Spool",
     "TaskUsage",
     "Window",
     "find_window",
+    "install",
     "load_usage",
     "make_measured",
     "open_ring",
     "read_load",
     "read_ring",
     "read_usage",
+    "summarize_day",
 ]

@@ -89,6 +89,23 @@ def make_week(week: Sequence[Sequence[float]]) -> tuple[list[float] | None, Basi
     return _smooth([day[slot % DAY] + trust[slot] * own[slot] for slot in range(WEEK)]), "weekdays"
 
 
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The mean load of an hour, in percent; None if nothing was recorded."""
+
+    start: int
+    load: float | None
+
+
+def summarize_day(bins: Sequence[Bin], now: float) -> list[Hour]:
+    """The 24 hours before `now`, the running one last."""
+    last = int(now // 3600)
+    loads: dict[int, list[float]] = {hour: [] for hour in range(last - 23, last + 1)}
+    for each in bins:
+        loads.get(each.start // 3600, []).append(make_load(each))
+    return [Hour(hour * 3600, fmean(found) if found else None) for hour, found in loads.items()]
+
+
 def make_load(each: Bin) -> float:
     """What counts of a bin of a site's load: CPU or GPU, whichever is busier."""
     return max(each.values[0], each.values[1])

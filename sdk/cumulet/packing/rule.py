@@ -17,8 +17,10 @@ GOOD = 40
 """An order that needs one node more for each so many is not improved on; less than these, and it is none more."""
 
 
-def make_plan(needs: Sequence[Need], rooms: Sequence[Room], limits: Limits | None = None) -> Plan:
-    """Where every container belongs.
+def make_plan(
+    needs: Sequence[Need], rooms: Sequence[Room], limits: Limits | None = None, *, ordered: bool = False
+) -> Plan:
+    """Where every container belongs. `ordered`: they are started as they come, and no better order is looked for.
 
     Whole nodes are given first, the biggest needs before smaller ones; then those that share fill what is left,
     always the fullest node that still has room. Started in the order of the plan's decisions, the scheduler does
@@ -26,7 +28,9 @@ def make_plan(needs: Sequence[Need], rooms: Sequence[Room], limits: Limits | Non
     """
     limits = limits or Limits()
     standard = find_standard(rooms)
-    wants = sorted(needs, key=lambda need: (-max(need.amounts.shares_of(standard).values()), need.name))
+    wants = list(needs)
+    if not ordered:
+        wants.sort(key=lambda need: (-max(need.amounts.shares_of(standard).values()), need.name))
     kinds = {need.name: classify(need, rooms, standard, limits) for need in wants}
     hall = _Hall(rooms, standard, limits)
     decisions = [hall.refuse(need) for need in wants if kinds[need.name] == "refused"]
@@ -35,7 +39,7 @@ def make_plan(needs: Sequence[Need], rooms: Sequence[Room], limits: Limits | Non
     bound = hall.whole_nodes
     small = [need for need in wants if kinds[need.name] == "shares"]
     bound += find_bound([need.amounts for need in small], hall.shared, limits.full)
-    decisions += hall.share(small, bound)
+    decisions += hall.share(small, bound, ordered)
     return Plan(tuple(decisions), tuple(hall.rooms.values()), bound)
 
 
@@ -109,7 +113,7 @@ class _Hall:
         place = f"{names[0]} to itself" if one else f"{_count(len(names))}: {', '.join(names)}"
         return Decision(need, kind, names, self._idle.ask(need.amounts, chosen[0].size), f"{cause}, {place}")
 
-    def share(self, needs: Sequence[Need], bound: int) -> list[Decision]:
+    def share(self, needs: Sequence[Need], bound: int, ordered: bool) -> list[Decision]:
         """Nodes that are shared, in the order that needs the fewest."""
         rooms = self.shared
         if not rooms or not needs:
@@ -117,7 +121,7 @@ class _Hall:
         best: list[tuple[Need, int | None]] = []
         fewest = (len(needs) + 1, 0)
         enough = bound + bound // GOOD - self.whole_nodes
-        for order in list_orders(needs, self._standard, enough):
+        for order in [list(needs)] if ordered else list_orders(needs, self._standard, enough):
             placed = _simulate(order, rooms, self._limits)
             busy = {number for _, number in placed if number is not None}
             score = (sum(number is None for _, number in placed), len(busy))

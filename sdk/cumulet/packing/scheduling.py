@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from cumulet.kubernetes import GPU_RESOURCE, PACKING_SCHEDULER
@@ -55,26 +56,29 @@ def make_placement(kind: Kind) -> dict[str, Any]:
     return spec
 
 
-def find_differences(plan: Plan, places: Mapping[str, str]) -> list[str]:
+def find_differences(plan: Plan, places: Mapping[str, str], tasks: Mapping[str, str] | None = None) -> list[str]:
     """Where the scheduler did not do what was planned, as lines to read; none if it did.
 
-    `places`: container -> node, for those that run; members of super containers are left out. Nodes of one size are
-    alike: what counts is who is with whom.
+    `places`: container -> node, for those that run; members of super containers are left out. `tasks`: container ->
+    task, because containers of one task are alike. Nodes of one size are alike too: what counts is who is with whom.
     """
     several = {each.need.name for each in plan.decisions if each.kind == "super"}
-    planned = {each.need.name for each in plan.decisions if each.placed} - several
-    lines = [f"{name} was planned and runs nowhere" for name in sorted(planned - set(places))]
-    lines += [f"{name} runs on {places[name]} and was not planned" for name in sorted(set(places) - planned)]
-    actual = _group(places.items())
-    for group in sorted(plan.groups() - actual, key=sorted):
-        if group <= set(places) - several:
-            nodes = ", ".join(f"{name} on {places[name]}" for name in sorted(group))
-            lines.append(f"planned together and alone: {', '.join(sorted(group))}; found: {nodes}")
-    return lines
+    planned = {each.need.name: each.nodes[0] for each in plan.decisions if each.placed and each.kind != "super"}
+    lines = [f"{name} was planned and runs nowhere" for name in sorted(set(planned) - set(places))]
+    lines += [f"{name} runs on {places[name]} and was not planned" for name in sorted(set(places) - set(planned))]
+    if lines:
+        return lines
+    names = tasks or {}
+    actual = {name: node for name, node in places.items() if name not in several}
+    missing = _group(planned, names) - _group(actual, names)
+    found = _group(actual, names) - _group(planned, names)
+    together = "; ".join(", ".join(group) for group in sorted(found.elements()))
+    return [f"planned on one node: {', '.join(group)}; found: {together}" for group in sorted(missing.elements())]
 
 
-def _group(places: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
-    members: dict[str, set[str]] = {}
-    for name, node in places:
-        members.setdefault(node, set()).add(name)
-    return {frozenset(names) for names in members.values()}
+def _group(places: Mapping[str, str], tasks: Mapping[str, str]) -> Counter[tuple[str, ...]]:
+    """Who is on one node together, by task, and how often."""
+    members: dict[str, list[str]] = {}
+    for name, node in places.items():
+        members.setdefault(node, []).append(tasks.get(name, name))
+    return Counter(tuple(sorted(names)) for names in members.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from cumulet.core.api import Api, Json, status_of
@@ -23,16 +23,25 @@ ROLES: Mapping[str, Literal["master", "control"]] = {
 OVER = ("Succeeded", "Failed")
 
 
-async def read_edge(api: Api, name: str) -> EdgeProfile:
-    """The edge as it is now. Without metrics in the cluster its load is shown as 0. Raises TargetError."""
-    nodes, pods = await api.call("GET", NODES), await api.call("GET", PODS)
+async def read_edge(api: Api, name: str, *, without: Collection[str] = ()) -> EdgeProfile:
+    """The edge as it is now, or as it would be `without` some tasks. Raises TargetError.
+
+    Without metrics in the cluster its load is shown as 0.
+    """
+    nodes = await api.call("GET", NODES)
+    pods = [
+        pod
+        for pod in (await api.call("GET", PODS))["items"]
+        if pod["metadata"].get("labels", {}).get(TASK_LABEL) not in without
+    ]
     try:
         metrics = (await api.call("GET", METRICS)).get("items", [])
     except TargetError as error:
         if status_of(error) not in (404, 503):
             raise
         metrics = []
-    found = make_edge(name, nodes["items"], pods["items"], metrics)
+    free = {each["metadata"]["name"]: await _read_free(api, each) for each in nodes["items"] if takes_tasks(each)}
+    found = make_edge(name, nodes["items"], pods, metrics, free)
     if not found.nodes:
         raise TargetError(
             f"{name}: no node takes tasks: none is Ready, or all are kept free", hint="cumulet site status"
@@ -40,15 +49,35 @@ async def read_edge(api: Api, name: str) -> EdgeProfile:
     return found
 
 
-def make_edge(name: str, nodes: Sequence[Json], pods: Sequence[Json], metrics: Sequence[Json]) -> EdgeProfile:
-    """The edge from the API server's lists of nodes, pods and nodes' metrics."""
+async def _read_free(api: Api, node: Json) -> int:
+    """Bytes that are free where a node's images and volumes lie; 0 if its kubelet does not say."""
+    try:
+        found = await api.call("GET", f"{NODES}/{node['metadata']['name']}/proxy/stats/summary")
+    except TargetError:
+        return 0
+    return int(found.get("node", {}).get("fs", {}).get("availableBytes", 0))
+
+
+def make_edge(
+    name: str,
+    nodes: Sequence[Json],
+    pods: Sequence[Json],
+    metrics: Sequence[Json],
+    free: Mapping[str, int] | None = None,
+) -> EdgeProfile:
+    """The edge from the API server's lists of nodes, pods and nodes' metrics. `free`: bytes of each node's disk."""
     usage = {each["metadata"]["name"]: each["usage"] for each in metrics}
     by_node: dict[str, list[Json]] = {}
     for pod in pods:
         if pod.get("status", {}).get("phase") not in OVER:
             by_node.setdefault(pod["spec"].get("nodeName", ""), []).append(pod)
     made = [
-        _make_node(node, by_node.get(node["metadata"]["name"], []), usage.get(node["metadata"]["name"], {}))
+        _make_node(
+            node,
+            by_node.get(node["metadata"]["name"], []),
+            usage.get(node["metadata"]["name"], {}),
+            (free or {}).get(node["metadata"]["name"], 0),
+        )
         for node in nodes
         if takes_tasks(node)
     ]
@@ -79,7 +108,7 @@ def sum_requests(pods: Iterable[Json]) -> Amounts:
     return total
 
 
-def _make_node(node: Json, pods: Sequence[Json], usage: Mapping[str, str]) -> EdgeNode:
+def _make_node(node: Json, pods: Sequence[Json], usage: Mapping[str, str], free: int) -> EdgeNode:
     meta, allocatable = node["metadata"], node["status"]["allocatable"]
     size = _read_amounts(allocatable)
     used = sum_requests(pods)
@@ -98,7 +127,7 @@ def _make_node(node: Json, pods: Sequence[Json], usage: Mapping[str, str]) -> Ed
         role=next((role for label, role in ROLES.items() if label in meta.get("labels", {})), "worker"),
         cpus=size.cpu / 1000,
         memory=make_node_size(size.memory),
-        disk=make_node_size(int(parse_quantity(allocatable.get("ephemeral-storage", "0")))),
+        disk=make_node_size(free),
         gpu=gpu,
         runtimes=tuple(each for each in notes.get("runtimes", "").split(",") if each),
         link=Link(mbit=_number(notes, "mbit"), milliseconds=_number(notes, "milliseconds")),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cumulet.core.documents import load_document, make_error, validate
-from cumulet.core.errors import Problem
+from cumulet.core.errors import Problem, UsageError
 from cumulet.packing import Amounts, Room
 from cumulet.tasks.profile import Part, Size
 from cumulet.tasks.quantities import parse_size, write_size
@@ -59,7 +59,7 @@ class EdgeNode(Part):
     role: Literal["single", "control", "master", "worker"] = "worker"
     cpus: Annotated[float, AfterValidator(_check_processors)] = Field(description="Processors for tasks")
     memory: Size
-    disk: Size = "0MiB"
+    disk: Size = Field("0MiB", description="Free where containers and models lie; 0MiB: not known")
     gpu: Gpu | None = None
     runtimes: tuple[str, ...] = ()
     link: Link = Link()
@@ -105,6 +105,14 @@ def load_edge(path: Path) -> EdgeProfile:
     if problems:
         raise make_error(problems)
     return profile
+
+
+def find_free_space(profile: EdgeProfile) -> int:
+    """Bytes that are free on every node's disk, as far as that is known. Raises UsageError if it is not at all."""
+    known = [parse_size(node.disk) for node in profile.nodes if parse_size(node.disk)]
+    if not known:
+        raise UsageError(f"{profile.edge}: no node says how much of its disk is free", hint="cumulet task edge")
+    return min(known)
 
 
 def write_edge(profile: EdgeProfile) -> str:

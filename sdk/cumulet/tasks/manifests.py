@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from cumulet.core.api import Json
+from cumulet.core.errors import UsageError
 from cumulet.packing import TASK_LABEL, Decision, Kind, make_labels, make_placement, make_resources
 from cumulet.tasks.profile import TaskProfile
 from cumulet.tasks.quantities import parse_seconds, parse_size
 
 MEMORY_LIMIT = 1.25
 """A container that takes so much more than it asked for is ended before its neighbours are."""
+MODELS = "cumulet.dev/models/"
+STORE = "/var/lib/cumulet/packages"
+"""Where packages of files are put; a model in the store is one."""
 DIGEST_NOTE = "cumulet.dev/model"
 
 
@@ -94,6 +98,19 @@ def _surge(kind: Kind) -> int:
     return 1 if kind == "shares" else 0
 
 
+def make_model_source(mount: Literal["image", "store"], reference: str) -> Json:
+    """The source of a model's volume, for `cumulet.dev/models/NAME@sha256:...`.
+
+    Never pulled: it was brought to the node and checked before. Raises UsageError for one that cannot be in the store.
+    """
+    if mount == "image":
+        return {"image": {"reference": reference, "pullPolicy": "Never"}}
+    name, _, digest = reference.removeprefix(MODELS).partition("@sha256:")
+    if "/" in name or len(digest) != 64:
+        raise UsageError(f"{reference!r} is no model in the store", hint=f"write it like {MODELS}yolo@sha256:...")
+    return {"hostPath": {"path": f"{STORE}/{name}/{digest}", "type": "Directory"}}
+
+
 def make_volumes(profile: TaskProfile, model: Json | None) -> tuple[list[Json], list[Json]]:
     """The volumes of a task's pod, and where its container finds them."""
     volumes: list[Json] = []
@@ -104,7 +121,7 @@ def make_volumes(profile: TaskProfile, model: Json | None) -> tuple[list[Json], 
             volumes.append({"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}})
             mounts.append({"name": name, "mountPath": target, "readOnly": read_only})
     if profile.model is not None:
-        source = model or {"image": {"reference": profile.model, "pullPolicy": "IfNotPresent"}}
+        source = model or make_model_source(profile.mount, profile.model)
         volumes.append({"name": "model", **source})
         name = profile.model.partition("@")[0].rpartition("/")[2]
         mounts.append({"name": "model", "mountPath": f"/models/{name}", "readOnly": True})

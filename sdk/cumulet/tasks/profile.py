@@ -5,6 +5,7 @@ One declaration gives the type, the default, the check and the documented field.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -81,6 +82,18 @@ class Replicas(Part):
         return self.most if self.most is not None else self.least
 
 
+class Check(Part):
+    """How it is found out whether a model is good: a command in the task's image, with the model mounted.
+
+    It writes `{"accuracy": 0.93, "latency": 12.5}` into /dev/termination-log and ends with 0.
+    """
+
+    command: tuple[str, ...] = Field(min_length=1)
+    accuracy: float | None = Field(None, ge=0, le=1, description="The least that is good enough")
+    latency: float | None = Field(None, gt=0, description="The most milliseconds for one answer")
+    limit: Duration = Field("2m", description="The check must be done after so long")
+
+
 class Measured(Part):
     """What was seen while it ran. It counts more than what was declared."""
 
@@ -102,6 +115,8 @@ class TaskProfile(Part):
     command: tuple[str, ...] = Field((), description="Default: what the image says")
     environment: dict[str, str] = {}
     model: ModelName | None = Field(None, description="NAME@sha256:..., mounted at /models/NAME")
+    mount: Literal["image", "store"] = Field("image", description="How the model is kept on nodes")
+    check: Check | None = Field(None, description="How a new model is checked before it is kept")
     cpu: float = Field(gt=0, le=100000, description="Percent of a node's CPU, the site's usual one")
     gpu: float = Field(0, ge=0, le=100000, description="Percent of a node's GPU")
     memory: Size = "256MiB"
@@ -153,6 +168,12 @@ def find_problems(profile: TaskProfile, document: Value) -> list[Problem]:
         place = (document.at(("deadline",)) or document).place
         problems.append(place.problem("only what runs once has a deadline", "runs: once"))
     return problems
+
+
+def make_profile(name: str, image: str, command: tuple[str, ...] = ()) -> TaskProfile:
+    """A profile of which only the beginning is known: it is to be measured. Raises UsageError for a wrong name."""
+    text = json.dumps({"version": 1, "task": name, "image": image, "command": command, "cpu": 1})
+    return parse_profile(text, "the command line")
 
 
 def write_profile(profile: TaskProfile) -> str:
