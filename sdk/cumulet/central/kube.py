@@ -126,8 +126,7 @@ class Kube:
         answer. Raises RefusedError and UnreachableError.
         """
         answer = await self.raw(method, path, body, **more)
-        found = json.loads(answer) if answer else {}
-        return found if isinstance(found, dict) else {}
+        return self._read(answer, path) if answer else {}
 
     async def raw(
         self,
@@ -267,12 +266,22 @@ class Kube:
             *lines, tail = bytes(rest).split(b"\n")
             rest = bytearray(tail)
             for line in lines:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
+                event = self._read(line, query.resource.plural)
+                if event.get("type") == "ERROR":
                     status = event["object"].get("code") or 500
                     text = json.dumps(event["object"]).encode()
                     raise make_refusal(f"{self.access.host}: watch {query.resource.plural}", status, text)
                 yield WatchEvent(event["type"], event["object"])
+
+    def _read(self, text: bytes, what: str) -> Json:
+        """An answer as an object. What is none comes from somebody on the way: a portal, a proxy."""
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UnreachableError(f"{self.access.host}: {what}: the answer is not Kubernetes'")
+        return found
 
     async def alive(self) -> bool:
         """Whether the server says of itself that it lives (`/livez`, or `/healthz` of an older one)."""
