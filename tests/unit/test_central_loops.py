@@ -327,6 +327,16 @@ def test_a_token_in_a_file_is_read_again_when_it_is_old(tmp_path: Path, monkeypa
     assert ("Authorization", "Bearer second") in kube._headers("a", "", 0)
 
 
+def test_a_portal_on_the_way_is_a_broken_link_and_no_bug() -> None:
+    class Portal(Kube):
+        async def raw(self, method: str, path: str, body: Json | None = None, **more: Any) -> bytes:
+            return b"<html>please log in</html>"
+
+    kube = Portal(Access("https://hub.example"))
+    with pytest.raises(UnreachableError, match=r"hub.example: /version: the answer is not Kubernetes'"):
+        asyncio.run(kube.call("GET", "/version"))
+
+
 def test_errors_say_in_plain_words_what_was_wrong() -> None:
     status = json.dumps({"reason": "NotFound", "message": "no such thing"}).encode()
     assert make_refusal("hub: GET /x", 404, status).message == "hub: GET /x: 404 NotFound: no such thing"
