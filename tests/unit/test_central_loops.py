@@ -19,7 +19,7 @@ from cumulet.central.agent.enrol import VERBS
 from cumulet.central.agent.vault import Identity, Vault
 from cumulet.central.hub.web import Answer, Request, Web
 from cumulet.central.informer import Informer
-from cumulet.central.kube import Json, Query, RefusedError, WatchEvent, make_refusal
+from cumulet.central.kube import Json, Kube, Query, RefusedError, WatchEvent, make_refusal
 from cumulet.central.link import UnreachableError, describe
 from cumulet.central.protocol import CONFIG_MAPS
 from cumulet.central.workqueue import WorkQueue
@@ -315,6 +315,26 @@ def test_a_kubeconfig_says_what_is_missing(write: Write) -> None:
     config["users"] = [{"name": "u", "user": {"token": "t"}}]
     found = load_access(write("k.conf", json.dumps(config)))
     assert (found.host, found.port, found.prefix, found.token) == ("h", 1, "/prefix", "t")
+
+
+def test_a_token_in_a_file_is_read_again_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("first\n")
+    kube = Kube(Access("https://h", token_file=str(tmp_path / "token")))
+    assert ("Authorization", "Bearer first") in kube._headers("a", "", 0)
+    (tmp_path / "token").write_text("second\n")
+    assert ("Authorization", "Bearer first") in kube._headers("a", "", 0)
+    monkeypatch.setattr("cumulet.central.kube.TOKEN_SECONDS", -1.0)
+    assert ("Authorization", "Bearer second") in kube._headers("a", "", 0)
+
+
+def test_a_portal_on_the_way_is_a_broken_link_and_no_bug() -> None:
+    class Portal(Kube):
+        async def raw(self, method: str, path: str, body: Json | None = None, **more: Any) -> bytes:
+            return b"<html>please log in</html>"
+
+    kube = Portal(Access("https://hub.example"))
+    with pytest.raises(UnreachableError, match=r"hub.example: /version: the answer is not Kubernetes'"):
+        asyncio.run(kube.call("GET", "/version"))
 
 
 def test_errors_say_in_plain_words_what_was_wrong() -> None:
