@@ -55,12 +55,13 @@ def recording(receiver: Receiver) -> Iterator[None]:
 
 
 def read_sky(node: Guest) -> dict[int, set[int]]:
-    """System's number -> numbers of its satellites, of the latest whole view."""
+    """System's number -> numbers of its satellites, of some seconds: one view alone may be of half a second's words."""
     told = node.output(f"bash -c {shlex.quote(WATCH)}", 60).splitlines()
     views = [json.loads(line) for line in told if '"class":"SKY"' in line]
     sky: dict[int, set[int]] = {}
-    for each in next((view["satellites"] for view in reversed(views) if view.get("satellites")), []):
-        sky.setdefault(each["gnssid"], set()).add(each["svid"])
+    for view in views:
+        for each in view.get("satellites", []):
+            sky.setdefault(each["gnssid"], set()).add(each["svid"])
     return sky
 
 
