@@ -11,7 +11,7 @@ from cumulet_builder.tree import Tree, follow
 
 
 def with_libraries(whole: Tree, programs: Iterable[str]) -> Tree:
-    """These programs of a tree, each library that they need, and the links on the way to it.
+    """These programs of a tree, each library that they need, the links on the way to it, and their folders.
 
     Raises ToolError naming what a program needs and the tree has not got.
     """
@@ -31,6 +31,10 @@ def with_libraries(whole: Tree, programs: Iterable[str]) -> Tree:
             found.nodes[step] = whole.nodes[step]
             if whole.nodes[step].kind == "file":
                 todo += [(places.get(name, name), asker) for name in needed(whole.read(step))]
+    # The kernel makes no folder by itself when it unpacks an initramfs.
+    for path in list(found.nodes):
+        for end in (end for end, letter in enumerate(path) if letter == "/" and end):
+            found.folder(path[:end])
     return found
 
 

@@ -25,7 +25,7 @@ from cumulet_builder.tree import Node, Tree, merge, read_tar
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "3"
+CODE = "4"
 PACKAGES = ("busybox-static",)
 TOOL_PACKAGES = ("zstd",)
 TEMPLATE = "initramfs/init.sh.j2"

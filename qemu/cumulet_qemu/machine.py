@@ -107,7 +107,9 @@ def choose_pin(published: Published, environment: Mapping[str, str]) -> str:
 def make_kernel_arguments(published: Published, options: Options) -> str:
     """The kernel command line of a direct boot."""
     words = [published.command_line, *_make_extra_arguments(options)]
-    if not any(word.startswith("console=") for word in published.command_line.split()):
+    consoles = {word.removeprefix("console=").partition(",")[0] for word in published.command_line.split()}
+    # A real board's console is another one than QEMU's; the last that is named is the system's.
+    if published.qemu.console not in consoles:
         words.insert(1, f"console={published.qemu.console}")
     return " ".join(words)
 

@@ -203,3 +203,31 @@ def test_an_image_that_its_board_could_not_use_is_refused(
     done = maker.run("build", "base-phone", *words, code=code)
     assert message in done.err
     assert not (maker.out / "base-refused").exists()
+
+
+def test_a_board_builds_once_its_boot_loader_is_supplied(built: Built, maker, tmp_path: Path) -> None:
+    """U-Boot of another board with the same chip stands in for the one that Debian has not got."""
+    with (built("rockpro64") / "disk.img").open("rb") as stream:
+        stream.seek(32 << 10)
+        (tmp_path / "u-boot-rockchip.bin").write_bytes(stream.read(9 * MIB))
+    words = (
+        "board=pinephone-pro",
+        "image=base-pinephone-pro",
+        f"board.boot.loader.file={tmp_path}/u-boot-rockchip.bin",
+    )
+    maker.run("build", "base-phone", *(word for change in words for word in ("--set", change)))
+    disk = maker.out / "base-pinephone-pro/disk.img"
+    with disk.open("rb") as stream:
+        stream.seek(32 << 10)
+        assert stream.read(9 * MIB) == (tmp_path / "u-boot-rockchip.bin").read_bytes()
+
+
+def test_a_kernel_that_cannot_start_a_board_is_found_out(built: Built, maker) -> None:
+    """Debian's own kernel, given to the phone that needs another: its drivers of pins and clocks are missing."""
+    lock = json.loads((built("oneplus-enchilada") / "lock.json").read_text())
+    digest = next(each["sha256"] for each in lock["packages"] if each["name"].startswith("linux-image-"))
+    deb = default_root() / "files" / digest[:2] / digest
+    words = ("board=fairphone-fp4", "image=base-fairphone-fp4", f"board.kernel.file={deb}")
+    done = maker.run("build", "base-phone", *(word for change in words for word in ("--set", change)), code=2)
+    assert "this kernel has no driver for /soc@0/pinctrl@f100000 (qcom,sm6350-tlmm)" in done.err
+    assert "this kernel has no driver for /soc@0/clock-controller@100000 (qcom,gcc-sm6350)" in done.err

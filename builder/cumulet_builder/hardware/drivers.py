@@ -27,6 +27,7 @@ PLATFORM_ALIAS = re.compile(r"platform:([^*]+)$")
 CELLS = (
     ("x-powers,axp*", ("axp20x_regulator",)),
     ("rockchip,rk8*", ("rk808_regulator",)),
+    ("rohm,bd718*", ("bd718x7_regulator",)),
 )
 # Nodes that have a compatible and no driver anywhere.
 NO_DRIVER = re.compile(r"/cpus/|/reserved-memory/|/thermal-zones/")

@@ -49,10 +49,11 @@ open_inside() {
 			esac
 		done <"$event"
 		if [ "$name" = userdata ]; then
-			/usr/sbin/losetup --partscan --direct-io=on --sector-size 4096 /dev/loop0 "/dev/$device"
-			return 0
+			/usr/sbin/losetup --partscan --direct-io=on --sector-size 4096 /dev/loop0 "/dev/$device" && return 0
+			fail "/dev/$device, the partition $name, cannot be opened as a disk"
 		fi
 	done
+	return 1
 }
 
 # mount_data: the data partition, repaired if need be, made anew if it was wiped.

@@ -14,6 +14,7 @@ from cumulet_builder.formats.esp import make_command_line
 from cumulet_builder.initramfs import FOLDERS, InitramfsChoice, make_script
 from cumulet_builder.kubernetes.surroundings import make_cluster, make_setup_tree
 from cumulet_builder.radio import make_chrony_text
+from cumulet_builder.recipe.board import Storage
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.render import render
 from cumulet_builder.rootfs import digest_of, make_files_tree, make_settings_tree
@@ -50,7 +51,7 @@ def make_handover(recipe: Recipe, words: tuple[str, ...]) -> dict[str, Tree]:
     return {
         "system.tar": packaged,
         "overlay.tar": merge([overlaid, make_files_tree(recipe)]),
-        "init.tar": make_init_tree(),
+        "init.tar": make_init_tree(recipe.board.storage),
         "boot.tar": make_boot_tree(recipe, words),
         "sdk.tar": make_sdk_tree(),
         "kubernetes.tar": make_kubernetes_tree(recipe),
@@ -64,13 +65,14 @@ def rename_units(tree: Tree) -> Tree:
     return Tree({new: tree.nodes[old] for new, old in renamed.items()})
 
 
-def make_init_tree() -> Tree:
+def make_init_tree(storage: Storage) -> Tree:
     """The initramfs' script and mount points. What it mounts is built into the kernel: no module is loaded."""
+    choice = InitramfsChoice(asker="yocto", inside=storage.inside or "", sector=storage.sector_size)
     tree = Tree()
     for folder in FOLDERS:
         if folder not in ("/bin", "/modules"):
             tree.folder(folder)
-    tree.file("/init", make_script(InitramfsChoice(asker="yocto"), ()), 0o755)
+    tree.file("/init", make_script(choice, ()), 0o755)
     return tree
 
 
