@@ -1,6 +1,7 @@
-"""A phone's own kernel, initramfs and root in QEMU: the disk lies inside a partition of a storage with large sectors.
+"""Boards' own kernel, initramfs and root in QEMU.
 
-What the phone's chips do is not proved by it; that the way from the initramfs to a running system is whole, is.
+A phone's disk lies inside a partition of a storage with large sectors; a board's is started by U-Boot. What their chips
+do is not proved by it; that the way from there to a running system is whole, is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ start=33024, size=1048576, name="userdata"
 """
 Build = Callable[..., Path]
 Run = Callable[..., str]
+Need = Callable[[str], Path]
 
 
 def put_into_userdata(folder: Path, target: Path) -> None:
@@ -63,3 +65,23 @@ def test_a_phones_root_boots_out_of_the_partition_userdata(build: Build, cumulet
     console = (tmp_path / "logs/console.log").read_text(errors="replace")
     assert "cumulet: root mounted" in console
     assert "NOTHING IS KEPT" not in console
+
+
+def test_u_boot_starts_a_board_by_its_menu(cumulet: Run, out: Path, tmp_path: Path, need_file: Need) -> None:
+    """U-Boot for QEMU stands in for the PinePhone's: it finds the partition, reads the menu, loads what that names."""
+    u_boot = need_file("/usr/lib/u-boot/qemu_arm64/u-boot.bin")
+    code, store = tmp_path / "code.bin", tmp_path / "store.bin"
+    shutil.copyfile(u_boot, code)
+    store.touch()
+    for path in (code, store):
+        os.truncate(path, 64 * MIB)  # as large as the flash of QEMU's machine
+    changes = (
+        *("board=pinephone", "image=base-u-boot", "board.kernel.command_line=[console=ttyAMA0]"),
+        *(f"board.qemu.firmware=[{code}]", f"board.qemu.firmware_vars=[{store}]"),
+    )
+    cumulet("build", "base-phone", "--out", out, *(word for change in changes for word in ("--set", change)))
+    cumulet("boot", "base-u-boot", "--firmware", "--until", "running", "--out", out, "--logs", tmp_path / "logs")
+    console = (tmp_path / "logs/console.log").read_text(errors="replace")
+    assert "U-Boot" in console
+    assert "Found /extlinux/extlinux.conf" in console
+    assert "cumulet: root mounted" in console
