@@ -16,7 +16,7 @@ from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.render import render
 from cumulet_builder.tree import Tree, merge, write_tar
 
-CODE = "1"
+CODE = "2"
 # Dynamic partitions, such as a Fairphone's `vendor`, are mapped with the second and its library.
 PACKAGES = ("droid-juicer", "make-dynpart-mappings", "libdevmapper1.02.1")
 PROGRAMS = ("/usr/bin/droid-juicer", "/usr/bin/make-dynpart-mappings")
