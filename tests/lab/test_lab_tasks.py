@@ -18,8 +18,8 @@ from kubectl_api import Kubectl
 from sites import get, kubectl, until, up, write_site
 
 from cumulet.kubernetes import PACKING_SCHEDULER
-from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, roll_model
-from cumulet.monitor import BALANCER, Bin, Recorder, Spool, install, load_usage, make_measured, read_ring
+from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, return_model, roll_model
+from cumulet.monitor import BALANCER, Bin, Recorder, Reports, install, load_usage, make_measured, read_ring
 from cumulet.packages import make_key
 from cumulet.site.parts import read_script
 from cumulet.tasks import (
@@ -42,7 +42,8 @@ MakeLab = Callable[..., AbstractContextManager[Lab]]
 LOAD = "/var/lib/cumulet/load"
 # The node's own Python runs in a container that has nothing but /pause of its own.
 PROGRAM = """
-import pathlib, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 while True:
     if pathlib.Path("/data/out/busy").exists():
         end = time.monotonic() + 0.09
@@ -169,7 +170,7 @@ def test_a_task_is_measured_on_a_node(three: Lab, folder: Path) -> None:
     assert 0.3 * one < found.cpu <= 1.05 * one
     assert 1 <= parse_size(found.memory) >> 20 < 64
     assert (found.node, found.gpu_seen) == ("n3", False)
-    assert get(three, "pods")["items"] == []
+    until("it is gone", lambda: get(three, "pods")["items"] == [], 60)
 
 
 def test_the_recorder_runs_on_the_control_node(three: Lab, folder: Path) -> None:
@@ -205,7 +206,7 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(three: Lab
         return len(pods_of(three, "grows"))
 
     until("one runs", lambda: replicas() == 1 and pods_of(three, "grows")[0]["phase"] == "Running", 90)
-    until("the autoscaler has looked", lambda: replicas() == 1 and bool(recorder.spool.load_known()), 120)
+    until("the autoscaler has looked", lambda: replicas() == 1 and bool(recorder.reports.load_known()), 120)
     for node in three.nodes:
         node.run("sh", "-c", f"mkdir -p {LOAD}; touch {LOAD}/busy")
     until("there are three of them", lambda: replicas() == 3, 240)
@@ -213,7 +214,7 @@ def test_the_number_of_containers_follows_the_load_and_reports_say_so(three: Lab
         node.run("rm", "-f", f"{LOAD}/busy")
     until("there is one again", lambda: replicas() == 1, 300)
     recorder.close()
-    reports = [json.loads(path.read_text()) for path in Spool(tmp_path / "reports").list_reports()]
+    reports = [json.loads(path.read_text()) for path in Reports(tmp_path / "reports").list_reports()]
     assert (reports[0]["before"], reports[-1]["after"]) == (1, 1)
     assert max(report["after"] for report in reports) == 3
     assert all(report["task"] == "grows" and report["site"] == "pier-7" for report in reports)
@@ -246,6 +247,7 @@ def bring(three: Lab, folder: Path, key: Path, revision: str, accuracy: float) -
 def models_of(three: Lab) -> set[str]:
     """The models that the containers of the task have, all of them ready."""
     items = get(three, "pods", "-l", "cumulet.dev/task=detect")["items"]
+    items = [each for each in items if "deletionTimestamp" not in each["metadata"]]
     assert all(each["status"]["containerStatuses"][0]["ready"] for each in items)
     return {each["spec"]["volumes"][-1]["image"]["reference"] for each in items}
 
@@ -278,9 +280,11 @@ def test_a_model_is_switched_and_a_bad_one_goes_back_by_itself(three: Lab, api: 
     assert models_of(three) == {new.reference}
     run = {node.node.name: make_runner(node) for node in three.nodes}
     going, staying = asyncio.run(prune_models(run, asyncio.run(read_pins(api))))
-    assert {each.reference for each in going} == {old.reference, bad.reference}
-    assert ({each.reference for each in staying}, len(staying)) == ({new.reference}, 3)
-    assert models_of(three) == {new.reference}
+    assert ({each.reference for each in going}, len(going)) == ({bad.reference}, 3)
+    # The one before stays: going back to it must not need the uplink.
+    assert ({each.reference for each in staying}, len(staying)) == ({new.reference, old.reference}, 6)
+    assert asyncio.run(return_model(Switch(api, detect, "", "image", "default", told.append))).after == old.reference
+    assert models_of(three) == {old.reference}
 
 
 def make_runner(node: Container) -> Callable[[str, Sequence[str]], Awaitable[str]]:

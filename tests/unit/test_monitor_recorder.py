@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cumulet.core.errors import TargetError
-from cumulet.monitor import Recorder, Spool, load_usage, make_measured, read_ring
+from cumulet.monitor import Recorder, Reports, ScaleReport, load_usage, make_measured, read_ring
 from cumulet.monitor.scaling import find_changes, read_counts
 from cumulet.monitor.usage import SiteLoad, TaskUsage, sum_load, sum_usage
 
@@ -124,16 +124,35 @@ def test_a_report_says_who_was_scaled_from_what_to_what_and_why() -> None:
     assert read_counts([foreign]) == {}
 
 
-def test_reports_wait_in_the_spool_and_a_restart_loses_none_and_tells_none_twice(tmp_path: Path) -> None:
+def test_reports_wait_in_their_folder_and_a_restart_loses_none_and_tells_none_twice(tmp_path: Path) -> None:
     cluster = Cluster()
     for wanted in (1, 3, 3, 2):
         cluster.scalers = [make_scaler("detect", wanted, 150)]
         recorder = Recorder(cluster, "pier-7", tmp_path)
         asyncio.run(recorder.sample(NOW + wanted))
         recorder.close()
-    found = [json.loads(path.read_text()) for path in Spool(tmp_path / "reports").list_reports()]
+    found = [json.loads(path.read_text()) for path in Reports(tmp_path / "reports").list_reports()]
     assert {(each["before"], each["after"]) for each in found} == {(1, 3), (3, 2)}
     assert {(each["version"], each["kind"], each["site"]) for each in found} == {(1, "scaled", "pier-7")}
-    assert Spool(tmp_path / "reports").load_known() == {"default/detect": 2}
+    assert Reports(tmp_path / "reports").load_known() == {"default/detect": 2}
     (tmp_path / "reports" / "state.json").write_text("{")
-    assert Spool(tmp_path / "reports").load_known() == {}
+    assert Reports(tmp_path / "reports").load_known() == {}
+
+
+def test_reports_are_handed_on_in_their_order_and_kept_until_they_are_taken(tmp_path: Path) -> None:
+    reports = Reports(tmp_path)
+    made = [ScaleReport("pier-7", "default", "detect", 1, count, "CPU", NOW + count) for count in (2, 3, 4)]
+    reports.add(made, {"default/detect": 4})
+    taken: dict[str, int] = {}
+
+    def take(name: str, content: bytes) -> None:
+        if len(taken) == 2:
+            raise TargetError("no room")
+        taken[name] = json.loads(content)["after"]
+
+    with pytest.raises(TargetError):
+        reports.hand_on(take)
+    assert list(taken.values()) == [2, 3]
+    assert reports.hand_on(lambda name, content: taken.update({name: json.loads(content)["after"]})) == 1
+    assert (list(taken.values()), reports.list_reports(), reports.hand_on(print)) == ([2, 3, 4], [], 0)
+    assert len({name for name in taken if name.startswith("scaled-0018000000")}) == 3

@@ -162,6 +162,15 @@ def test_a_recipe_adds_systems_to_those_of_the_feature(write: Write) -> None:
     assert gnss.constellations == ("beidou", "gps", "galileo")
 
 
+@pytest.mark.parametrize("board", sorted(path.stem for path in (find_assets("recipes") / "boards").glob("*.yaml")))
+def test_every_board_takes_what_it_has(write: Write, board: str) -> None:
+    plain = load_recipe(write("r.yaml", f"version: 1\nimage: edge\nboard: {board}\nfeatures: [base]\ntest: []\n")).board
+    features = [*(["modem-5g"] if plain.modem else []), *(["gnss-beidou"] if plain.gnss else [])]
+    text = f"version: 1\nimage: edge\nboard: {board}\ntest: []\nfeatures: [base, {', '.join(features)}]\n"
+    recipe = load_recipe(write("r.yaml", text))
+    assert (recipe.modem is not None, recipe.gnss is not None) == (plain.modem is not None, plain.gnss is not None)
+
+
 @pytest.mark.parametrize("part", ["modem", "gnss"])
 def test_a_boot_check_needs_what_it_checks(write: Write, part: str) -> None:
     assert f"test: '{part}' needs {part} in the image" in problems(write("r.yaml", f"{HEAD}test: [{part}]\n"))[0]

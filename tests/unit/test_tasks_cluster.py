@@ -176,7 +176,9 @@ class Cluster:
             }
         if method == "PATCH":
             self.applied.append(body["metadata"]["name"])
-            for _ in range(body["spec"].get("replicas", 1)):
+            if any(pod["metadata"]["labels"]["cumulet.dev/task"] == body["metadata"]["name"] for pod in self.pods):
+                return dict(body)
+            for _ in range(body["spec"].get("replicas", 1) if body["kind"] != "HorizontalPodAutoscaler" else 0):
                 self.schedule(body["spec"]["template"])
             return dict(body)
         raise MissingError(f"{method} {path}")
@@ -216,6 +218,30 @@ def test_tasks_are_started_in_the_order_of_their_plan_and_found_where_it_says() 
     assert done.differences == ()
     assert len({done.places[f"small-{number}"] for number in range(3)} | {done.places["two-1"]}) == 1
     assert done.places["big"] not in {node for name, node in done.places.items() if name != "big"}
+
+
+def test_tasks_that_run_already_stay_where_they_are() -> None:
+    cluster = Cluster(3)
+    first = asyncio.run(submit(cluster, TASKS))
+    again = asyncio.run(submit(cluster, TASKS))
+    assert (again.places, again.differences, len(cluster.pods)) == (first.places, (), 6)
+
+
+def test_one_that_has_grown_is_no_difference_and_one_that_was_done_at_once_none_either() -> None:
+    cluster = Cluster(2)
+    grows = make_profile("grows", "replicas: {least: 1, most: 3}\n", 5)
+    once = make_profile("once", "runs: once\n", 5)
+    schedule = cluster.schedule
+
+    def play(template: dict[str, Any]) -> None:
+        for _ in range(2 if template["metadata"]["labels"]["cumulet.dev/task"] == "grows" else 1):
+            schedule(template)
+        if template["metadata"]["labels"]["cumulet.dev/task"] == "once":
+            cluster.pods[-1]["status"]["phase"] = "Succeeded"
+
+    cluster.schedule = play  # type: ignore[method-assign]
+    done = asyncio.run(submit(cluster, [grows, once], seconds=1))
+    assert (done.differences, set(done.places)) == ((), {"grows", "once"})
 
 
 def test_a_scheduler_that_spreads_is_found_out() -> None:

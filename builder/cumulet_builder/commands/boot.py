@@ -122,15 +122,19 @@ def load_keys(folder: Path) -> list[str]:
 
 
 def run_until(vm: VirtualMachine, goal: Goal, choices: Choices) -> list[Milestone]:
-    """Wait for the state and print every one on the way."""
-    from cumulet_qemu.boot import wait_goal
+    """Wait for the state and print every one on the way, and last what the receiver sees if there is one."""
+    from cumulet_qemu.boot import describe_sky, wait_goal
     from cumulet_qemu.guest import Patience
 
     def tell(milestone: Milestone) -> None:
         uptime = f"uptime {milestone.uptime:.1f} s" if milestone.uptime is not None else "ssh answers"
         say(f"{milestone.seconds:8.1f} s  {milestone.state}  ({uptime})")
 
-    return wait_goal(vm, goal, Patience(choices["time_scale"]), tell)
+    reached = wait_goal(vm, goal, Patience(choices["time_scale"]), tell)
+    sky = describe_sky(vm)
+    if sky:
+        say(sky)
+    return reached
 
 
 def attach_console(vm: VirtualMachine) -> None:

@@ -5,10 +5,11 @@ Secrets are named here, never written: the recipe says where the device finds th
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from cumulet_builder.recipe.values import Part, form
 
 Constellation = Literal["beidou", "gps", "glonass", "galileo", "qzss"]
 Generation = Literal["2g", "3g", "4g", "5g"]
@@ -19,32 +20,19 @@ APN = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 PRIVATE_FILE = r"/(etc|data|run)/([A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 
-def _form(pattern: str, what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is not {what}")
-        return text
-
-    return AfterValidator(check)
-
-
-Band = Annotated[str, _form(BAND, "a band; write it as ModemManager does, like eutran-3, ngran-78 or egsm")]
-Apn = Annotated[str, Field(max_length=100), _form(APN, "an access point name; write it like internet or cmnet")]
-Word = Annotated[str, Field(max_length=64), _form(r"[^\s;#\\]+", "a name without blanks, ';', '#' and '\\'")]
-Variable = Annotated[str, _form(r"[A-Z_][A-Z0-9_]*", "the name of an environment variable; write it like MODEM_PIN")]
+Band = Annotated[str, *form(BAND, "a band; write it as ModemManager does, like eutran-3, ngran-78 or egsm")]
+Apn = Annotated[str, Field(max_length=100), *form(APN, "an access point name; write it like internet or cmnet")]
+Word = Annotated[str, Field(max_length=64), *form(r"[^\s;#\\]+", "a name without blanks, ';', '#' and '\\'")]
+Variable = Annotated[str, *form(r"[A-Z_][A-Z0-9_]*", "the name of an environment variable; write it like MODEM_PIN")]
 SecretFile = Annotated[
-    str, _form(PRIVATE_FILE, "a file on the device; name one below /etc, /data or /run, like /etc/cumulet/modem.pin")
+    str, *form(PRIVATE_FILE, "a file on the device; name one below /etc, /data or /run, like /etc/cumulet/modem.pin")
 ]
 Match = Annotated[
-    str, _form(r'[A-Z]+(\{[^}"]+\})?=="[^"\n]+"(, *[A-Z]+(\{[^}"]+\})?=="[^"\n]+")*', "a match of udev rules")
+    str, *form(r'[A-Z]+(\{[^}"]+\})?=="[^"\n]+"(, *[A-Z]+(\{[^}"]+\})?=="[^"\n]+")*', "a match of udev rules")
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
-
-
-class Secret(_Part):
+class Secret(Part):
     """Where the device finds a secret. Neither the recipe nor the image holds it.
 
     `env` is a variable of the service cumulet-modem, which reads /etc/cumulet/modem.env; `cumulet boot` and
@@ -52,14 +40,14 @@ class Secret(_Part):
     """
 
     # Whoever writes the secret itself here must not find it in a message.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, populate_by_name=True, serialize_by_alias=True)
 
     origin: Literal["env", "file"] = Field(alias="from", description="env: a variable; file: a file on the device")
     name: Variable | None = Field(None, description="The variable; default: CUMULET_MODEM_ and what it is")
     path: SecretFile | None = Field(None, description="The file; default: /etc/cumulet/modem. and what it is")
 
 
-class Modem(_Part):
+class Modem(Part):
     """The uplink through the board's modem. All but the secrets can be changed on the device: cumulet.modem."""
 
     apn: Apn | None = Field(None, description="Access point name; default: what the network gives")
@@ -75,7 +63,7 @@ class Modem(_Part):
     )
 
 
-class Gnss(_Part):
+class Gnss(Part):
     """What the satellite receiver listens to, and what the clock takes from it."""
 
     constellations: tuple[Constellation, ...] = Field(("beidou", "gps"), description="Systems to receive")
@@ -84,7 +72,7 @@ class Gnss(_Part):
     wait: int = Field(180, ge=10, le=3600, description="Seconds after which a boot says which systems it does not see")
 
 
-class BoardModem(_Part):
+class BoardModem(Part):
     """The board's modem, for the feature modem-5g."""
 
     kind: Literal["qcom", "eg25", "usb", "serial"] = Field(
@@ -93,7 +81,7 @@ class BoardModem(_Part):
     match: Match | None = Field(None, description="serial: which tty, as a match of udev rules")
 
 
-class BoardReceiver(_Part):
+class BoardReceiver(Part):
     """The board's satellite receiver, for the feature gnss-beidou."""
 
     kind: Literal["qcom", "eg25", "serial"] = Field(

@@ -35,7 +35,7 @@ def _check_network(text: str) -> str:
     return text
 
 
-def _form(pattern: str, what: str) -> tuple[AfterValidator, FieldInfo]:
+def form(pattern: str, what: str) -> tuple[AfterValidator, FieldInfo]:
     """A check in plain words, and the same pattern for the JSON Schema."""
 
     def check(text: str) -> str:
@@ -50,38 +50,38 @@ def _form(pattern: str, what: str) -> tuple[AfterValidator, FieldInfo]:
 Name = Annotated[
     str,
     Field(max_length=63),
-    *_form(r"[a-z0-9][a-z0-9.+-]*", "a name: use lower-case letters, digits, '.', '+' and '-'"),
+    *form(r"[a-z0-9][a-z0-9.+-]*", "a name: use lower-case letters, digits, '.', '+' and '-'"),
 ]
 Hostname = Annotated[
     str,
     Field(max_length=63),
-    *_form(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "a host name: use lower-case letters, digits and '-'"),
+    *form(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "a host name: use lower-case letters, digits and '-'"),
 ]
 Package = Annotated[
     str,
-    *_form(
+    *form(
         r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?",
         "the name of a Debian package; write it like htop, or htop=3.4.1-5",
     ),
 ]
 Module = Annotated[
-    str, *_form(r"[A-Za-z0-9_*?\[\]-]+", "the name of a kernel module; write it like veth, without .ko and folder")
+    str, *form(r"[A-Za-z0-9_*?\[\]-]+", "the name of a kernel module; write it like veth, without .ko and folder")
 ]
 Unit = Annotated[
     str,
-    *_form(rf"[A-Za-z0-9:_.@\\-]+\.({UNIT_TYPES})", "the name of a systemd unit; write it like ssh.service"),
+    *form(rf"[A-Za-z0-9:_.@\\-]+\.({UNIT_TYPES})", "the name of a systemd unit; write it like ssh.service"),
 ]
 ImagePath = Annotated[
     str,
-    *_form(
+    *form(
         r"(/(?!\.{1,2}(/|$))[^/\0]+)+",
         "a path in the image; write it like /etc/motd, without '..' and without '/' at the end",
     ),
 ]
-Mode = Annotated[str, *_form(r"[0-7]{3,4}", 'permissions; write them in octal, like "0644"')]
+Mode = Annotated[str, *form(r"[0-7]{3,4}", 'permissions; write them in octal, like "0644"')]
 PublicKey = Annotated[
     str,
-    *_form(
+    *form(
         r"(\S.* )?(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+|sk-\S+@openssh\.com) AAAA[A-Za-z0-9+/=]+( .*)?",
         "a public key; write the line that stands in a .pub file, like: ssh-ed25519 AAAA...",
     ),

@@ -14,8 +14,8 @@ from cumulet.models.documents import PREFIX
 from cumulet.tasks import Device
 
 SCRIPT = Path(__file__).parent / "scripts" / "models.sh"
-MODEL, BEFORE = "cumulet.dev/model", "cumulet.dev/model-before"
-"""Annotations of a task: the model that it has, and the one that it had before, which it may return to."""
+MODEL, BEFORE, FROM = "cumulet.dev/model", "cumulet.dev/model-before", "cumulet.dev/model-from"
+"""Annotations of a task: the model that it has, the one before, and the one that a switch may go back to."""
 WORKLOADS = ("/apis/apps/v1/deployments", "/apis/batch/v1/jobs", "/apis/apps/v1/statefulsets", "/api/v1/pods")
 INDEX = "/var/lib/cumulet/blobs/index.json"
 """What the control node keeps of the site's packages."""
@@ -50,7 +50,7 @@ def find_pins(item: Json) -> set[str]:
         text
         for part in (item, template)
         for name, text in (part.get("metadata", {}).get("annotations") or {}).items()
-        if name in (MODEL, BEFORE)
+        if text and name in (MODEL, BEFORE, FROM)
     }
     for volume in (template.get("spec") or {}).get("volumes") or []:
         reference = volume.get("image", {}).get("reference", "")

@@ -16,7 +16,7 @@ from cumulet.core.api import Api, Json
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
 from cumulet.models.health import Health, check_health, describe_problem
-from cumulet.models.prune import BEFORE, MODEL
+from cumulet.models.prune import BEFORE, FROM, MODEL
 from cumulet.models.way import Way
 from cumulet.tasks import TaskProfile, make_model_source, read_pods
 
@@ -26,8 +26,11 @@ HELD_SECONDS = 86400
 PATIENCE_SECONDS = 600
 PAUSE = 0.5
 VOLUME = "model"
-SOURCE = "cumulet.dev/model-before-source"
-"""Annotation: where the model that a task had before comes from."""
+BEFORE_SOURCE = "cumulet.dev/model-before-source"
+FROM_SOURCE = "cumulet.dev/model-from-source"
+"""Annotations: where the models come from that a task had before, or has had until a switch that is under way."""
+OVER = {FROM: None, FROM_SOURCE: None}
+"""What takes the notes of a switch away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +72,39 @@ async def roll_model(switch: Switch) -> Rolled:
     Raises TargetError if the task is not there, has no model, or cannot be brought back.
     """
     deployment = await switch.api.call("GET", switch.path)
-    now, before = read_models(deployment, switch)
+    now, before, source = read_models(deployment, switch)
     if now == switch.model and not is_held(deployment):
         return Rolled(switch.profile.task, now, now, changed=False)
-    await _begin(switch, deployment, before)
+    await _begin(switch, deployment, before, source)
     try:
         await _replace_all(switch)
     except TargetError as error:
         switch.tell(f"{switch.profile.task}: {error.message}: going back to {short(before)}")
-        await _go_back(switch, before)
+        await _go_back(switch, before, source, {})
         task = switch.profile.task
         return Rolled(task, before, switch.model, True, True, error.message, tuple(switch.checks))
-    await _finish(switch)
+    await _finish(switch, before, source)
     return Rolled(switch.profile.task, before, switch.model, changed=True, checks=tuple(switch.checks))
 
 
-def read_models(deployment: Json, switch: Switch) -> tuple[str, str]:
-    """The model that a task's containers are to have now, and the one to go back to. Raises TargetError."""
-    template = deployment["spec"]["template"]["metadata"].get("annotations") or {}
-    now = template.get(MODEL, "")
+def read_models(deployment: Json, switch: Switch) -> tuple[str, str, str]:
+    """The model that a task's containers are to have, the one to go back to, and where that comes from.
+
+    Raises TargetError if it has none.
+    """
+    now = read_notes(deployment["spec"]["template"]).get(MODEL, "")
     if not now:
         raise TargetError(f"{switch.profile.task}: has no model to switch", hint="give its profile a model")
-    if not is_held(deployment):
-        return now, now
-    # Somebody was killed in the middle of a switch: his begin is ours.
-    return now, (deployment["metadata"].get("annotations") or {}).get(BEFORE, now)
+    notes = read_notes(deployment)
+    if is_held(deployment) and FROM in notes:
+        # Somebody was killed in the middle of a switch: his begin is ours.
+        return now, notes[FROM], notes[FROM_SOURCE]
+    return now, now, read_source(deployment)
+
+
+def read_notes(item: Json) -> dict[str, str]:
+    """The annotations of an object."""
+    return dict(item["metadata"].get("annotations") or {})
 
 
 def is_held(deployment: Json) -> bool:
@@ -113,10 +124,7 @@ def list_volumes(deployment: Json) -> list[Json]:
 
 
 def read_source(deployment: Json) -> str:
-    """Where the model comes from now, or came from before a switch that is under way, as JSON."""
-    kept = (deployment["metadata"].get("annotations") or {}).get(SOURCE)
-    if kept is not None and is_held(deployment):
-        return str(kept)
+    """Where the model comes from, as JSON."""
     found: Json = next((each for each in list_volumes(deployment) if each["name"] == VOLUME), {})
     return json.dumps({key: value for key, value in found.items() if key != "name"}, sort_keys=True)
 
@@ -139,8 +147,8 @@ def make_release() -> Json:
     }
 
 
-async def _begin(switch: Switch, deployment: Json, before: str) -> None:
-    notes = {BEFORE: before, SOURCE: read_source(deployment)}
+async def _begin(switch: Switch, deployment: Json, before: str, source: str) -> None:
+    notes = {FROM: before, FROM_SOURCE: source}
     template = make_template(deployment, switch.model, make_model_source(switch.way, switch.model))
     await _patch(switch, {"metadata": {"annotations": notes}, "spec": {**make_hold(1), "template": template}})
 
@@ -186,11 +194,12 @@ async def _look_at(switch: Switch, pod: Json) -> None:
         raise TargetError(f"{node}: {health.text}")
 
 
-async def _go_back(switch: Switch, before: str) -> None:
+async def _go_back(switch: Switch, before: str, source: str, notes: Json) -> None:
     """The old model everywhere. Raises TargetError if it does not come back."""
     deployment = await switch.api.call("GET", switch.path)
-    source = json.loads(deployment["metadata"]["annotations"][SOURCE])
-    await _patch(switch, {"spec": {**make_release(), "template": make_template(deployment, before, source)}})
+    template = make_template(deployment, before, json.loads(source))
+    spec = {**make_release(), "template": template}
+    await _patch(switch, {"metadata": {"annotations": {**notes, **OVER}}, "spec": spec})
     deadline = Deadline.after(switch.seconds)
     while True:
         deployment = await switch.api.call("GET", switch.path)
@@ -207,9 +216,10 @@ async def _go_back(switch: Switch, before: str) -> None:
         await asyncio.sleep(switch.pause)
 
 
-async def _finish(switch: Switch) -> None:
+async def _finish(switch: Switch, before: str, source: str) -> None:
     """Kubernetes does as usual again; the old model stays known as the one before, so that it is kept."""
-    await _patch(switch, {"spec": make_release()})
+    notes = {BEFORE: before, BEFORE_SOURCE: source, **OVER}
+    await _patch(switch, {"metadata": {"annotations": notes}, "spec": make_release()})
 
 
 async def _patch(switch: Switch, change: Json) -> None:
@@ -235,9 +245,10 @@ def short(model: str) -> str:
 async def return_model(switch: Switch) -> Rolled:
     """Go back by hand to the model that the task had before. Raises TargetError if there is none."""
     deployment = await switch.api.call("GET", switch.path)
-    now, _ = read_models(deployment, switch)
-    before = (deployment["metadata"].get("annotations") or {}).get(BEFORE, "")
-    if not before:
+    now, *_ = read_models(deployment, switch)
+    notes = read_notes(deployment)
+    if BEFORE not in notes:
         raise TargetError(f"{switch.profile.task}: has had no other model", hint="cumulet model roll")
-    await _go_back(switch, before)
-    return Rolled(switch.profile.task, now, before, changed=now != before)
+    swapped = {BEFORE: now, BEFORE_SOURCE: read_source(deployment)}
+    await _go_back(switch, notes[BEFORE], notes[BEFORE_SOURCE], swapped)
+    return Rolled(switch.profile.task, now, notes[BEFORE], changed=True)

@@ -7,7 +7,7 @@ for the central cloud, `recorder` does all of it every minute.
 from cumulet.monitor.install import BALANCER, install
 from cumulet.monitor.recorder import FOLDER, Recorder, load_usage
 from cumulet.monitor.ring import Bin, Ring, open_ring, read_ring
-from cumulet.monitor.scaling import ScaleReport, Spool
+from cumulet.monitor.scaling import Reports, ScaleReport
 from cumulet.monitor.usage import SiteLoad, TaskUsage, make_measured, read_load, read_usage
 from cumulet.monitor.window import Hour, Window, find_window, summarize_day
 
@@ -17,10 +17,10 @@ __all__ = [
     "Bin",
     "Hour",
     "Recorder",
+    "Reports",
     "Ring",
     "ScaleReport",
     "SiteLoad",
-    "Spool",
     "TaskUsage",
     "Window",
     "find_window",

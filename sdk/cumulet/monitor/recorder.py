@@ -10,7 +10,7 @@ from pathlib import Path
 from cumulet.core.api import Api
 from cumulet.core.errors import CumuletError, TargetError
 from cumulet.monitor.ring import Bin, Ring, read_ring
-from cumulet.monitor.scaling import SCALERS, ScaleReport, Spool, find_changes, read_counts
+from cumulet.monitor.scaling import SCALERS, Reports, ScaleReport, find_changes, read_counts
 from cumulet.monitor.usage import MIB, read_load, read_usage
 
 FOLDER = Path("/var/lib/cumulet/monitor")
@@ -28,7 +28,7 @@ class Recorder:
         self.api = api
         self.site = site
         self.folder = folder
-        self.spool = Spool(folder / "reports")
+        self.reports = Reports(folder / "reports")
         self._load = Ring(folder / "load.ring", MOST_IN_LOAD)
         self._tasks: dict[Path, Ring] = {}
 
@@ -53,9 +53,9 @@ class Recorder:
 
     async def _look_at_scalers(self, now: float) -> list[ScaleReport]:
         scalers = (await self.api.call("GET", SCALERS)).get("items", [])
-        known = self.spool.load_known()
+        known = self.reports.load_known()
         reports = find_changes(self.site, known, scalers, now)
-        self.spool.add(reports, read_counts(scalers))
+        self.reports.add(reports, read_counts(scalers))
         return reports
 
     async def run(self, tell: Callable[[str], None], every: float = EVERY) -> None:

@@ -1,9 +1,9 @@
-"""Reports of scaling: which task has how many containers now, how many it had, and why. Pure, but for the spool."""
+"""Reports of scaling: which task has how many containers now, how many it had, and why. Pure, but for their folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def describe_reason(scaler: Json) -> str:
     return "; ".join(words)
 
 
-class Spool:
+class Reports:
     """A folder of reports that wait to be sent: one file each, the oldest first; and what was last known.
 
     Whoever sends them removes the files that have arrived. What is known is written after the reports, so that after
@@ -106,3 +106,16 @@ class Spool:
     def list_reports(self) -> list[Path]:
         """The files of the reports that wait, the oldest first."""
         return sorted(path for path in self.folder.glob("[0-9]*.json"))
+
+    def hand_on(self, take: Callable[[str, bytes], object]) -> int:
+        """Give every report to `take(id, content)`, the oldest first, and forget those that it has taken.
+
+        The id stays the same however often it is tried: whoever takes them keeps each once. Gives back how many it
+        took; what `take` raises ends it, and the rest waits.
+        """
+        taken = 0
+        for path in self.list_reports():
+            take(f"scaled-{path.stem}", path.read_bytes())
+            path.unlink()
+            taken += 1
+        return taken

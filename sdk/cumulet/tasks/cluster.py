@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from cumulet.core.api import Api, Json, status_of
@@ -23,9 +23,17 @@ ROLES: Mapping[str, Literal["master", "control"]] = {
 OVER = ("Succeeded", "Failed")
 
 
-async def read_edge(api: Api, name: str) -> EdgeProfile:
-    """The edge as it is now. Without metrics in the cluster its load is shown as 0. Raises TargetError."""
-    nodes, pods = await api.call("GET", NODES), await api.call("GET", PODS)
+async def read_edge(api: Api, name: str, *, without: Collection[str] = ()) -> EdgeProfile:
+    """The edge as it is now, or as it would be `without` some tasks. Raises TargetError.
+
+    Without metrics in the cluster its load is shown as 0.
+    """
+    nodes = await api.call("GET", NODES)
+    pods = [
+        pod
+        for pod in (await api.call("GET", PODS))["items"]
+        if pod["metadata"].get("labels", {}).get(TASK_LABEL) not in without
+    ]
     try:
         metrics = (await api.call("GET", METRICS)).get("items", [])
     except TargetError as error:
@@ -33,7 +41,7 @@ async def read_edge(api: Api, name: str) -> EdgeProfile:
             raise
         metrics = []
     free = {each["metadata"]["name"]: await _read_free(api, each) for each in nodes["items"] if takes_tasks(each)}
-    found = make_edge(name, nodes["items"], pods["items"], metrics, free)
+    found = make_edge(name, nodes["items"], pods, metrics, free)
     if not found.nodes:
         raise TargetError(
             f"{name}: no node takes tasks: none is Ready, or all are kept free", hint="cumulet site status"

@@ -10,9 +10,9 @@ from cumulet.core.api import Api, Json
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
 from cumulet.packing import TASK_LABEL, Decision, Limits, Plan, find_differences, find_standard, make_plan
-from cumulet.tasks.cluster import read_edge
+from cumulet.tasks.cluster import OVER, read_edge
 from cumulet.tasks.edge import EdgeProfile
-from cumulet.tasks.manifests import make_autoscaler, make_workload
+from cumulet.tasks.manifests import make_autoscaler, make_workload, scales
 from cumulet.tasks.need import make_needs
 from cumulet.tasks.profile import TaskProfile
 
@@ -44,12 +44,13 @@ def plan_tasks(profiles: Sequence[TaskProfile], edge: EdgeProfile, limits: Limit
 async def submit(
     api: Api, profiles: Sequence[TaskProfile], *, namespace: str = "default", seconds: float = 120.0
 ) -> Submitted:
-    """Start tasks in the order of their plan, each when the one before it has its node.
+    """Start tasks in the order of their plan, each when the one before it has its node; what runs stays as it is.
 
     Super containers are not started here. Raises TargetError for a task that has no place, before anything is
     started, or whose containers have no node after `seconds`.
     """
-    plan = plan_tasks(profiles, await read_edge(api, namespace))
+    own = frozenset(profile.task for profile in profiles)
+    plan = plan_tasks(profiles, await read_edge(api, namespace, without=own))
     if plan.waiting:
         reasons = "; ".join(f"{each.need.name}: {each.reason}" for each in plan.waiting)
         raise TargetError(reasons, hint="cumulet task plan shows all of them")
@@ -85,22 +86,19 @@ async def apply(api: Api, body: Json) -> Json:
     return await api.call("PATCH", path, body, query={"fieldManager": OWNER, "force": "true"}, content=APPLY)
 
 
-async def read_pods(api: Api, task: str, namespace: str) -> list[Json]:
-    """The pods of a task that are not over."""
+async def read_pods(api: Api, task: str, namespace: str, *, over: bool = False) -> list[Json]:
+    """The pods of a task; those that are over too, if they are asked for."""
     query = {"labelSelector": f"{TASK_LABEL}={task}"}
     found = await api.call("GET", f"/api/v1/namespaces/{namespace}/pods", query=query)
-    return [
-        pod
-        for pod in found["items"]
-        if "deletionTimestamp" not in pod["metadata"]
-        and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-    ]
+    pods = [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+    return pods if over else [pod for pod in pods if pod.get("status", {}).get("phase") not in OVER]
 
 
 async def wait_for_nodes(api: Api, profile: TaskProfile, namespace: str, deadline: Deadline) -> None:
     """Wait until every container of a task has a node. Raises TargetError with the scheduler's own words."""
     while True:
-        pods = await read_pods(api, profile.task, namespace)
+        # What runs once may be done before anybody looks.
+        pods = await read_pods(api, profile.task, namespace, over=True)
         homeless = [pod for pod in pods if not pod["spec"].get("nodeName")]
         if len(pods) >= profile.replicas.least and not homeless:
             return
@@ -114,11 +112,12 @@ async def read_places(api: Api, profiles: Sequence[TaskProfile], namespace: str)
     """Container, named as in a plan -> node. Containers of one task are alike, so they are numbered by node."""
     places: dict[str, str] = {}
     for profile in profiles:
-        nodes = sorted(
-            node for pod in await read_pods(api, profile.task, namespace) if (node := pod["spec"].get("nodeName"))
-        )
+        pods = await read_pods(api, profile.task, namespace, over=True)
+        nodes = sorted(node for pod in pods if (node := pod["spec"].get("nodeName")))
         names = [need.name for need in make_needs([profile], find_standard(()))]
-        names += [f"{profile.task}+{number}" for number in range(1, len(nodes) - len(names) + 1)]
+        if not scales(profile):
+            # Of one whose number follows the load, there may be more than were planned.
+            names += [f"{profile.task}+{number}" for number in range(1, len(nodes) - len(names) + 1)]
         places |= dict(zip(names, nodes, strict=False))
     return places
 
