@@ -39,6 +39,7 @@ PAUSE: Final = 1.0
 SCHEDULE_SECONDS: Final = 60.0
 """So long all members may take to get a node; then they let go of what they have and wait again."""
 END_SECONDS: Final = 15.0
+PATIENCE_SECONDS: Final = 120.0
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 PATHS: Final = {
@@ -179,7 +180,7 @@ class Controller:
             await asyncio.sleep(min(self._pause, 0.5))
         for kind in ("Job", "Service", "Secret"):
             try:
-                await self.api.call("DELETE", f"{PATHS[kind].format(self.namespace)}/{name}")
+                await self._call("DELETE", f"{PATHS[kind].format(self.namespace)}/{name}")
             except TargetError as error:
                 if status_of(error) != 404:
                     raise
@@ -229,17 +230,17 @@ class Controller:
 
     async def _pods(self, name: str) -> list[Json]:
         query = {"labelSelector": f"{JOB_LABEL}={name}"}
-        found = await self.api.call("GET", PATHS["Pod"].format(self.namespace), query=query)
+        found = await self._call("GET", PATHS["Pod"].format(self.namespace), query=query)
         return list(found["items"])
 
     async def _suspend(self, name: str, *, suspend: bool) -> None:
         path = f"{PATHS['Job'].format(self.namespace)}/{name}"
-        await self.api.call("PATCH", path, {"spec": {"suspend": suspend}}, content=MERGE)
+        await self._call("PATCH", path, {"spec": {"suspend": suspend}}, content=MERGE)
 
     async def _put(self, body: Json) -> None:
         path = f"{PATHS[body['kind']].format(self.namespace)}/{body['metadata']['name']}"
         query = {"fieldManager": "cumulet-super", "force": "true"}
-        await self.api.call("PATCH", path, body, query=query, content=APPLY)
+        await self._call("PATCH", path, body, query=query, content=APPLY)
 
     async def _get(self, kind: str, name: str) -> Json:
         found = await self._find(kind, name)
@@ -249,11 +250,23 @@ class Controller:
 
     async def _find(self, kind: str, name: str) -> Json | None:
         try:
-            return await self.api.call("GET", f"{PATHS[kind].format(self.namespace)}/{name}")
+            return await self._call("GET", f"{PATHS[kind].format(self.namespace)}/{name}")
         except TargetError as error:
             if status_of(error) == 404:
                 return None
             raise
+
+    async def _call(self, method: str, path: str, body: Json | None = None, **more: Any) -> Json:
+        """A request; while no API server answers, because one of them has just been lost, it is sent again."""
+        deadline = Deadline.after(PATIENCE_SECONDS)
+        while True:
+            try:
+                return await self.api.call(method, path, body, **more)
+            except TargetError as error:
+                if status_of(error) or deadline.passed:
+                    raise
+                self._tell(error.message)
+            await asyncio.sleep(self._pause)
 
     def _tell(self, text: str) -> None:
         """Say something, once."""
