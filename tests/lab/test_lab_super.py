@@ -109,7 +109,8 @@ class Run(threading.Thread):
     def finish(self, seconds: float) -> bytes:
         """What came. Raises what it raised."""
         self.join(seconds)
-        print("\n".join(self.told))
+        if isinstance(self.error, TargetError):
+            self.error.message += "\n" + "\n".join(self.told)
         if self.error is not None:
             raise self.error
         assert self.fetched is not None, self.told
