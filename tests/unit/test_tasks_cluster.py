@@ -262,7 +262,7 @@ def test_nothing_is_started_if_a_task_has_no_place() -> None:
 def test_a_super_container_is_started_by_another_command() -> None:
     cluster = Cluster(4)
     huge = make_profile("huge", "mergeable: true\n", 250)
-    with pytest.raises(UsageError, match="huge: 250 % of a node's CPU: .*: p1, p2, p3: a super container") as caught:
+    with pytest.raises(UsageError, match=r"huge: 250 % of a node's CPU: .*: p1, p2, p3: a super container") as caught:
         asyncio.run(submit(cluster, [*TASKS[:1], huge]))
     assert (caught.value.hint, cluster.applied) == ("cumulet super run", [])
 
