@@ -47,6 +47,7 @@ COMMANDS = {
     "hub": Entry("cumulet_builder.commands.hub:hub", "The place that sites register at."),
     "agent": Entry("cumulet_builder.commands.agent:agent", "What a cluster runs to be under a hub."),
     "task": Entry("cumulet_builder.commands.task:task", "AI tasks: what they need, and on which nodes they go."),
+    "super": Entry("cumulet_builder.commands.super:command", "A task on several whole nodes, and its one result."),
     "model": Entry("cumulet_builder.commands.model:model", "Models: signed images, carried once, switched safely."),
     "load": Entry("cumulet_builder.commands.load:load", "How busy a site has been, and when it will be quietest."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
