@@ -52,14 +52,16 @@ def main() -> int:
     parser.add_argument("--programs", type=Path, required=True)
     parser.add_argument("--clusters", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=180, help="how long the steady state is watched")
+    parser.add_argument("--quick", action="store_true", help="leave out the five minutes until silence is noticed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, api_server(Path(folder), arguments.programs) as server:
-        asyncio.run(measure(server, Path(folder), arguments.clusters, arguments.seconds))
+        asyncio.run(measure(server, Path(folder), arguments))
     return 0
 
 
-async def measure(server: ApiServer, folder: Path, number: int, seconds: float) -> None:
+async def measure(server: ApiServer, folder: Path, arguments: argparse.Namespace) -> None:
     """The whole story, in order."""
+    number, silent = arguments.clusters, 0 if arguments.quick else SILENT
     kube = Kube(load_access(server.config), links=AT_ONCE)
     await install(kube, Deadline.after(120))
     names = [f"edge-{index:05}" for index in range(number)]
@@ -68,37 +70,33 @@ async def measure(server: ApiServer, folder: Path, number: int, seconds: float) 
         begin = time.monotonic()
         await wait_for(kube, "accepted", number, 1200)
         show("all accepted, with namespace, roles and lease", time.monotonic() - begin, "s")
+        # A cluster that is not heard of is taken for silent, so leases come first.
+        muted: set[str] = set()
+        beats = asyncio.create_task(renew(kube, names, muted))
+        await asyncio.sleep(LEASE_SECONDS)
         await tell_status(kube, names)
-        beats = asyncio.create_task(renew(kube, names))
         await wait_for(kube, "ready", number, 600)
         await asyncio.sleep(LEASE_SECONDS)
-        await watch_steady(hub.pid, seconds)
+        await watch_steady(hub.pid, arguments.seconds)
         show("work at every cluster", await spread(kube, number), "s")
         show("memory of the hub then", read_memory(hub.pid) / 2**20, "MiB", "less than 500")
-        silent = names[:SILENT]
-        muted.update(silent)
-        begin = time.monotonic()
-        await wait_for_silent(kube, SILENT)
-        show(
-            f"{SILENT} clusters that fell silent are Unknown",
-            time.monotonic() - begin,
-            "s",
-            "300 to 375, from the last renewal",
-        )
+        if silent:
+            muted.update(names[:silent])
+            begin = time.monotonic()
+            await wait_for_silent(kube, silent)
+            wanted = "300 to 375, from the last renewal"
+            show(f"{silent} clusters that fell silent are Unknown", time.monotonic() - begin, "s", wanted)
     begin = time.monotonic()
     with hub_process(server, folder) as hub:
         await wait_for_entry(folder)
         show("a restarted hub is ready", time.monotonic() - begin, "s")
         await asyncio.sleep(30)
         ready = sum(1 for each in await list_clusters(kube) if each.state == "ready")
-        show("clusters that are ready after its restart", ready, "", f"{number - SILENT}")
+        show("clusters that are ready after its restart", ready, "", f"{number - silent}")
         show("memory of the restarted hub", read_memory(hub.pid) / 2**20, "MiB", "less than 500")
     beats.cancel()
     show("memory of kube-apiserver", read_memory(server.running["kube-apiserver"].pid) / 2**20, "MiB")
     kube.close()
-
-
-muted: set[str] = set()
 
 
 @contextmanager
@@ -150,10 +148,9 @@ async def tell_status(kube: Kube, names: list[str]) -> None:
     await at_once(tell, names)
 
 
-async def renew(kube: Kube, names: list[str]) -> None:
-    """Renew every lease every 60 s, spread evenly."""
+async def renew(kube: Kube, names: list[str], muted: set[str]) -> None:
+    """Renew every lease every 60 s, spread evenly; those of `muted` clusters are not."""
     known: dict[str, dict[str, object]] = {}
-    late = 0.0
 
     async def once(name: str) -> None:
         try:
@@ -171,7 +168,6 @@ async def renew(kube: Kube, names: list[str]) -> None:
     while True:
         for name in order:
             due += pause
-            late = max(late, time.monotonic() - due)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if name not in muted:
                 task = asyncio.create_task(once(name))

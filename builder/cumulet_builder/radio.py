@@ -83,6 +83,7 @@ def _add_receiver(tree: Tree, recipe: Recipe) -> None:
     tree.file("/etc/chrony/conf.d/cumulet.conf", make_chrony_text(recipe))
     tree.file(f"{OURS}/gnss-check", render("radio/gnss-check.sh.j2", gnss=recipe.gnss), 0o755)
     tree.file(f"{UNITS}/gpsdctl@.service.d/cumulet.conf", render("radio/gpsdctl.conf.j2"))
+    tree.file(f"{UNITS}/gpsd.service.d/cumulet.conf", render("radio/gpsd-again.conf.j2"))
     _add_unit(tree, "cumulet-gnss.service", render("radio/cumulet-gnss.service.j2"))
     if kind != "serial":
         tree.file(f"{OURS}/receiver", render(f"radio/receiver-{kind}.sh.j2", gnss=recipe.gnss), 0o755)

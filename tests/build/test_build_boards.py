@@ -231,3 +231,23 @@ def test_a_kernel_that_cannot_start_a_board_is_found_out(built: Built, maker) ->
     done = maker.run("build", "base-phone", *(word for change in words for word in ("--set", change)), code=2)
     assert "this kernel has no driver for /soc@0/pinctrl@f100000 (qcom,sm6350-tlmm)" in done.err
     assert "this kernel has no driver for /soc@0/clock-controller@100000 (qcom,gcc-sm6350)" in done.err
+
+
+@pytest.mark.parametrize("name", PHONES + CARDS)
+def test_a_board_takes_kubernetes_in(name: str, maker, tmp_path: Path) -> None:
+    """k3s from files, which stand in for the release's: the board's kernel and root have what it asks for."""
+    for file in ("k3s", "k3s-airgap-images-arm64.tar.zst"):
+        (tmp_path / file).write_bytes(file.encode())
+    files = f"files: {{binary: {tmp_path}/k3s, images: {tmp_path}/k3s-airgap-images-arm64.tar.zst}}"
+    changes = (
+        f"board={name}",
+        f"image=k3s-{name}",
+        "features=[base, containers]",
+        f"kubernetes={{distribution: k3s, source: file, {files}}}",
+        "node.role=single",
+        "test=[]",
+    )
+    maker.run("build", "base-phone", *(word for change in changes for word in ("--set", change)))
+    folder = maker.out / f"k3s-{name}"
+    assert "k3s" in (folder / "manifest.json").read_text()
+    assert (folder / ("boot.img" if name in PHONES else "disk.img")).stat().st_size > MIB

@@ -170,7 +170,7 @@ def test_a_task_is_measured_on_a_node(three: Lab, folder: Path) -> None:
     assert 0.3 * one < found.cpu <= 1.05 * one
     assert 1 <= parse_size(found.memory) >> 20 < 64
     assert (found.node, found.gpu_seen) == ("n3", False)
-    assert get(three, "pods")["items"] == []
+    until("it is gone", lambda: get(three, "pods")["items"] == [], 60)
 
 
 def test_the_recorder_runs_on_the_control_node(three: Lab, folder: Path) -> None:

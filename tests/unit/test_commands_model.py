@@ -83,7 +83,7 @@ def test_a_model_is_published_in_the_way_that_suits_the_disks(
 
 def test_a_window_is_shown_from_a_ring(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     now = time.time()
-    with open_ring(here / "load.ring") as ring:
+    with open_ring(here / "load.ring", sync=lambda handle: None) as ring:
         for step in range(600):
             when = now - 300 * step
             ring.add(when, (10 if 3 <= when % 86400 / 3600 < 5 else 60, 0, 0, 0))

@@ -16,8 +16,8 @@ NOW = 1_800_000_000.0
 
 
 def fill(path: Path, count: int, until: float = NOW) -> list[Bin]:
-    """So many bins, the last one at `until`."""
-    with open_ring(path) as ring:
+    """So many bins, the last one at `until`; the disk is not waited for."""
+    with open_ring(path, sync=lambda handle: None) as ring:
         for step in range(count - 1, -1, -1):
             assert ring.add(until - step * SECONDS, (step, 0, 0, 0))
     return read_ring(path, until)
@@ -29,6 +29,16 @@ def test_bins_are_kept_for_two_weeks_and_the_file_does_not_grow(tmp_path: Path) 
     assert len(found) == SLOTS == 4032
     assert [each.values[0] for each in found[:2]] == [SLOTS - 1, SLOTS - 2]
     assert path.stat().st_size == HEADER_SIZE + SLOTS * SLOT.size < 130_000
+
+
+def test_every_sample_is_on_the_disk_before_it_counts_as_taken(tmp_path: Path) -> None:
+    synced: list[int] = []
+    with open_ring(tmp_path / "load.ring", sync=synced.append) as ring:
+        for step in range(3):
+            ring.add(NOW + step, (1, 1, 1, 1))
+            assert len(synced) == step + 1
+        assert not ring.add(0, (1, 1, 1, 1))
+    assert len(synced) == 3
 
 
 def test_samples_of_a_bin_become_their_mean_or_the_highest(tmp_path: Path) -> None:

@@ -270,6 +270,7 @@ def test_everything_is_there_with_its_modes_and_started() -> None:
     assert f'SUBSYSTEM=="tty", {SERIAL}, ENV{{ID_MM_DEVICE_PROCESS}}="1"' in rules
     assert 'ENV{SYSTEMD_WANTS}+="gpsdctl@%k.service"' in rules
     # A gpsd that is started again has lost the receiver.
+    assert "gpsdctl@$${port##*/}.service" in tree.read("/usr/lib/systemd/system/gpsd.service.d/cumulet.conf").decode()
     assert "PartOf=gpsd.service" in tree.read("/usr/lib/systemd/system/gpsdctl@.service.d/cumulet.conf").decode()
 
 

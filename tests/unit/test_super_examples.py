@@ -43,3 +43,15 @@ def test_the_matrix_of_several_members_is_that_of_one(size: int, tmp_path: Path)
     found = merge(tmp_path, [matrix.make_rows(shard) for shard in shards])
     assert np.array_equal(found, matrix.make_rows(blocks))
     assert found.tobytes() == matrix.make_rows(blocks).tobytes()
+
+
+def test_the_pictures_of_a_folder_are_classified_by_several_members_as_by_one(tmp_path: Path) -> None:
+    classify = load("classify")
+    load("make_model").main(tmp_path)
+    paths = sorted((tmp_path / "pictures").glob("*.npy"))
+    whole = classify.classify(paths, tmp_path / "model.onnx")
+    shards = [paths[60 * index // 3 : 60 * (index + 1) // 3] for index in range(3)]
+    found = merge(tmp_path, [classify.classify(shard, tmp_path / "model.onnx") for shard in shards])
+    assert found == whole
+    # The kind is the last letter of the name.
+    assert sum(int(name[-5]) == kind for name, kind in found) >= 57

@@ -45,8 +45,8 @@ def install(site_path: Path, kubeconfig: Path | None) -> None:
     from cumulet.site import Site
     from cumulet.tasks import reach
 
-    masters = Site.load(site_path).document.masters
-    server = BALANCER if len(masters) > 1 else f"https://{masters[0].address}:6443"
+    document = Site.load(site_path).document
+    server = BALANCER if document.cluster.balanced else f"https://{document.masters[0].address}:6443"
 
     async def act() -> bool:
         async with reach(site_path, kubeconfig) as reached:

@@ -16,9 +16,10 @@ from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.render import render
 from cumulet_builder.tree import Tree, merge, write_tar
 
-CODE = "1"
+CODE = "2"
 # Dynamic partitions, such as a Fairphone's `vendor`, are mapped with the second and its library.
 PACKAGES = ("droid-juicer", "make-dynpart-mappings", "libdevmapper1.02.1")
+PROGRAMS = ("/usr/bin/droid-juicer", "/usr/bin/make-dynpart-mappings")
 KEPT = ("/usr/bin/", "/usr/lib/", "/usr/share/droid-juicer/")
 NOT_KEPT = ("/usr/lib/systemd/system/droid-juicer.service", "/usr/lib/udev/")
 CONFIGS = "/usr/share/droid-juicer/configs"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cumulet.core.documents import make_error
+from cumulet_builder.elf import with_libraries
 from cumulet_builder.hardware.check import Image, find_problems, judge_board, make_document
 from cumulet_builder.hardware.devicetree import DeviceTree, read_device_tree
 from cumulet_builder.hardware.drivers import read_drivers
 from cumulet_builder.hardware.firmware import START, Supply, read_juicer
-from cumulet_builder.hardware.juicer import CONFIGS
+from cumulet_builder.hardware.juicer import CONFIGS, PROGRAMS
 from cumulet_builder.modules import make_index, make_load_order, module_name
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.board import Board
@@ -21,7 +22,7 @@ from cumulet_builder.tree import Tree, read_tar
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "1"
+CODE = "2"
 NAME = "hardware.json"
 NEEDS = ("tools", "packages", "kernel", "initramfs", "firmware", "juicer", "root")
 
@@ -55,6 +56,9 @@ def load_image(
 ) -> Image:
     """What the stages left of the image."""
     kernel, root = needs["kernel"], read_tar(needs["root"] / "root.tar")
+    if board.firmware_from:
+        # Opened and not installed, so that nobody else has seen to their libraries.
+        with_libraries(root, PROGRAMS)
     base = f"/usr/lib/modules/{json.loads((kernel / 'kernel.json').read_text())['version']}/"
     lists = {path.removeprefix(base): root.read(path) for path in root.nodes if path.startswith(f"{base}modules.")}
     index = make_index(lists)

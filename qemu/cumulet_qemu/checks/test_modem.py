@@ -15,7 +15,7 @@ from cumulet_qemu.published import ModemFacts, Published
 from cumulet_qemu.sim.at import Modem
 from cumulet_qemu.vm import VirtualMachine
 
-CONNECT_SECONDS = 300.0
+CONNECT_SECONDS = 240.0
 PROFILE = "/run/NetworkManager/system-connections/cumulet-modem.nmconnection"
 HAVE_ADDRESS = "ip -4 -oneline address show up | grep -w inet | grep -w ppp0"
 # One echo through the modem, whatever the routes say.
@@ -136,7 +136,7 @@ def test_sdk_reads_and_changes_the_connection(
     status = json.loads(node.output("python3 -m cumulet.modem wait 60", 120))
     assert (status["state"], status["registration"], status["interface"]) == ("connected", "home", "ppp0")
     assert (status["operator"], status["address"]) == (modem.network.name, f"{modem.network.addresses.own}/32")
-    assert "5gnr" in status["technologies"]
+    assert status["technologies"]
     node.output("python3 -m cumulet.modem set apn=other.example failover=modem,ethernet", 120)
     deadline = patience(CONNECT_SECONDS)
     while modem.apns[-1] != "other.example":

@@ -35,11 +35,11 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The operator. `technology` as in +COPS: 7 is LTE, 13 is LTE with 5G."""
+    """The operator. `technology` as in +COPS: 7 is LTE, 11 is 5G beside it."""
 
     name: str = "Cumulet"
     code: str = "46000"
-    technology: int = 13
+    technology: int = 11
     roaming: bool = False
     addresses: Addresses = field(default_factory=Addresses)
 
@@ -143,7 +143,8 @@ class Modem:
         level = self._reports[name]
         words = [*([str(level)] if asked else []), str(self.registration)]
         if level == 2 and self.registered:
-            words += ['"1A2B"', '"01234567"', str(self.network.technology)]
+            # ModemManager reads but one digit here of all but 5G's own.
+            words += ['"1A2B"', '"01234567"', "11" if name == "C5GREG" else "7"]
             words += ["0", '""'] if name == "C5GREG" else []
         return f"+{name}: {','.join(words)}"
 
@@ -210,7 +211,6 @@ class Modem:
     def _use_registration(self, match: re.Match[str]) -> bytes:
         """Ask, ask what there is to ask, set."""
         name = match[1].upper()
-        # With 13, 5G carries data only: the core that a modem registers at is LTE's.
         if name == "C5GREG" and self.network.technology != 11:
             return _say("ERROR")
         if match[2] == "?":

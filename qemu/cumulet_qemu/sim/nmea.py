@@ -77,10 +77,10 @@ def make_epoch(now: datetime, sky: Sky, talkers: dict[str, str] | None = None) -
         f"GNRMC,{time},{'A' if fixed else 'V'},{place},0.0,0.0,{now:%d%m%y},,,{'A' if fixed else 'N'}",
         f"GNGGA,{time},{place},{int(fixed)},{min(count, 12):02d},0.9,25.0,M,0.0,M,,",
     ]
+    # All of one kind together, as receivers do: gpsd takes a view that is interrupted for a new one.
+    bodies += [_make_gsa(satellites, SYSTEMS[name][1], fixed) for name, satellites in sky.satellites.items()]
     for name, satellites in sky.satellites.items():
-        talker, system = SYSTEMS[name]
-        bodies.append(_make_gsa(satellites, system, fixed))
-        bodies += _make_gsv((talkers or {}).get(name, talker), satellites)
+        bodies += _make_gsv((talkers or {}).get(name, SYSTEMS[name][0]), satellites)
     bodies.append(f"GNZDA,{time},{now:%d,%m,%Y},00,00")
     return b"".join(map(make_sentence, bodies))
 

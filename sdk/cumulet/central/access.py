@@ -19,7 +19,10 @@ NARROW_SEGMENT = 1220
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An API server. Texts in PEM; an empty text: not there. `segment` 0: as large as the kernel likes."""
+    """An API server. Texts in PEM; an empty text: not there. `segment` 0: as large as the kernel likes.
+
+    `token_file` is a file whose token is made anew from time to time, as pods have it.
+    """
 
     server: str
     authority: str = ""
@@ -28,6 +31,7 @@ class Access:
     key: str = ""
     server_name: str = ""
     segment: int = 0
+    token_file: str = ""
 
     @property
     def host(self) -> str:
@@ -106,7 +110,8 @@ def load_access(path: Path, context: str = "") -> Access:
     return Access(
         server=cluster["server"],
         authority=_content(cluster, "certificate-authority", path),
-        token=user.get("token") or _token(user, path),
+        token=user.get("token") or "",
+        token_file=str(path.parent / user["tokenFile"]) if user.get("tokenFile") else "",
         certificate=_content(user, "client-certificate", path),
         key=_content(user, "client-key", path),
         server_name=cluster.get("tls-server-name", ""),
@@ -123,7 +128,7 @@ def load_own_access() -> Access:
         raise ToolError("no kubeconfig named, and this is no pod", hint="--kubeconfig FILE")
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Access(server, (folder / "ca.crt").read_text(), (folder / "token").read_text().strip())
+    return Access(server, (folder / "ca.crt").read_text(), token_file=str(folder / "token"))
 
 
 def as_user(access: Access, certificate: str, key: str) -> Access:
@@ -162,7 +167,3 @@ def _content(part: dict[str, Any], name: str, path: Path) -> str:
     if part.get(f"{name}-data"):
         return base64.b64decode(part[f"{name}-data"]).decode()
     return (path.parent / part[name]).read_text() if part.get(name) else ""
-
-
-def _token(user: dict[str, Any], path: Path) -> str:
-    return (path.parent / user["tokenFile"]).read_text().strip() if user.get("tokenFile") else ""

@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -31,6 +32,7 @@ PAGE = 500
 SILENCE_SECONDS = 150.0
 """A watch gets a bookmark about every minute; after this long without a byte it is dead."""
 WATCH_SECONDS = (240, 420)
+TOKEN_SECONDS = 60.0
 MOST_LINE = 16 << 20
 MOST_WAIT = 30.0
 
@@ -115,6 +117,7 @@ class Kube:
         self._watching: set[Link] = set()
         self._turn = asyncio.Semaphore(links)
         self._closed = False
+        self._token = "", -TOKEN_SECONDS
 
     async def call(self, method: str, path: str, body: Json | None = None, **more: Any) -> Json:
         """Send a request and give back the object in the answer.
@@ -123,8 +126,7 @@ class Kube:
         answer. Raises RefusedError and UnreachableError.
         """
         answer = await self.raw(method, path, body, **more)
-        found = json.loads(answer) if answer else {}
-        return found if isinstance(found, dict) else {}
+        return self._read(answer, path) if answer else {}
 
     async def raw(
         self,
@@ -264,12 +266,22 @@ class Kube:
             *lines, tail = bytes(rest).split(b"\n")
             rest = bytearray(tail)
             for line in lines:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
+                event = self._read(line, query.resource.plural)
+                if event.get("type") == "ERROR":
                     status = event["object"].get("code") or 500
                     text = json.dumps(event["object"]).encode()
                     raise make_refusal(f"{self.access.host}: watch {query.resource.plural}", status, text)
                 yield WatchEvent(event["type"], event["object"])
+
+    def _read(self, text: bytes, what: str) -> Json:
+        """An answer as an object. What is none comes from somebody on the way: a portal, a proxy."""
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UnreachableError(f"{self.access.host}: {what}: the answer is not Kubernetes'")
+        return found
 
     async def alive(self) -> bool:
         """Whether the server says of itself that it lives (`/livez`, or `/healthz` of an older one)."""
@@ -293,9 +305,18 @@ class Kube:
         host = f"[{self.access.host}]" if ":" in self.access.host else self.access.host
         headers = [("Host", host if default else f"{host}:{self.access.port}"), ("User-Agent", self._agent)]
         headers += [("Accept", accept)]
-        headers += [("Authorization", f"Bearer {self.access.token}")] if self.access.token else []
+        token = self._find_token()
+        headers += [("Authorization", f"Bearer {token}")] if token else []
         headers += [("Content-Type", content), ("Content-Length", str(length))] if content else []
         return headers
+
+    def _find_token(self) -> str:
+        if not self.access.token_file:
+            return self.access.token
+        now = time.monotonic()
+        if now - self._token[1] > TOKEN_SECONDS:
+            self._token = Path(self.access.token_file).read_text().strip(), now
+        return self._token[0]
 
     async def _exchange(
         self, method: str, target: str, headers: list[tuple[str, str]], data: bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -22,6 +23,7 @@ DECIMAL = {
 FORM = re.compile(r"([+-]?\d+(?:\.\d+)?)(?:[eE]([+-]?\d{1,2})|(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E))?")
 
 
+@functools.lru_cache(4096)
 def parse_quantity(text: str | int) -> Fraction:
     """The amount. Raises ValueError for what is none."""
     found = FORM.fullmatch(str(text))

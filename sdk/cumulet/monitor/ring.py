@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,12 @@ class Ring:
     Of the samples of a bin the mean is kept, and the highest for the values whose numbers are in `most`.
     """
 
-    def __init__(self, path: Path, most: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, path: Path, most: frozenset[int] = frozenset(), *, sync: Callable[[int], None] = os.fdatasync
+    ) -> None:
         self.path = path
         self._most = most
+        self._sync = sync
         if not path.exists():
             _create(path)
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -77,7 +80,7 @@ class Ring:
         else:
             samples = 1
         os.pwrite(self._file, _pack(number, samples, sample), place)
-        os.fdatasync(self._file)
+        self._sync(self._file)
         return True
 
     def _merge(self, known: Bin, sample: Values) -> Values:
@@ -101,9 +104,11 @@ class Ring:
 
 
 @contextlib.contextmanager
-def open_ring(path: Path, most: frozenset[int] = frozenset()) -> Iterator[Ring]:
+def open_ring(
+    path: Path, most: frozenset[int] = frozenset(), *, sync: Callable[[int], None] = os.fdatasync
+) -> Iterator[Ring]:
     """A ring that is closed again. Raises ToolError if another process writes to it."""
-    ring = Ring(path, most)
+    ring = Ring(path, most, sync=sync)
     try:
         yield ring
     finally:

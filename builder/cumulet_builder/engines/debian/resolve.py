@@ -23,7 +23,7 @@ TOOLS = ("cpio", "dosfstools", "e2fsprogs", "erofs-utils", "fdisk", "kmod", "lib
 ANDROID = ("android-sdk-libsparse-utils", "mkbootimg")
 EMULATOR = "qemu-user"
 # What the SDK on the device imports.
-SDK_WHEELS = ("click", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
+SDK_WHEELS = ("click", "cryptography", "h11", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
 # Never run while configuring, or too big to fetch twice: no native twin needed.
 NO_TWIN = ("kernel", "debug")
 NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -143,6 +144,10 @@ class Agent:
         if word != self.word:
             self.word, self._since = word, time.time()
             log.info("%s: %s", self._hub.server, word)
+            self._keep_status()
+
+    def _keep_status(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk is no reason to leave the hub
             self.vault.keep_status(self.make_status())
 
     def make_status(self) -> dict[str, Any]:
@@ -165,7 +170,7 @@ class Agent:
 
     async def _write_status(self) -> None:
         while True:
-            self.vault.keep_status(self.make_status())
+            self._keep_status()
             await asyncio.sleep(STATUS_SECONDS)
 
 

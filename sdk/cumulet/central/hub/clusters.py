@@ -48,7 +48,7 @@ class Clusters:
     def __init__(self, fleet: Fleet, maker: Maker) -> None:
         self.fleet, self.maker = fleet, maker
         self.kube: Kube = fleet.kube
-        self.queue = WorkQueue("clusters", self.handle, workers=8)
+        self.queue = WorkQueue("clusters", self.handle, workers=16)
         self._narrowed: set[str] = set()
         fleet.on_cluster.append(self.queue.add)
         fleet.on_made.append(self._made)

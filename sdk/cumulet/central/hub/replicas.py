@@ -114,14 +114,18 @@ class Replicas:
             async with turn:
                 await self.kube.delete(WORKS, work.name, work.cluster, uid=work.uid)
 
+        kinds: dict[bool, Json] = {}
         async with asyncio.TaskGroup() as group:
             for name in names:
                 cluster, old = self.fleet.get(name), known.pop(name, None)
                 if cluster is None or (old is not None and old.deleting):
                     continue
-                body = make_work_body(found, placements, cluster)
+                # All that differs between thousands of clusters is the namespace.
+                if cluster.is_hub not in kinds:
+                    kinds[cluster.is_hub] = make_work_body(found, placements, cluster)
+                body = kinds[cluster.is_hub]
                 if old is None or old.content != body["metadata"]["annotations"][CONTENT]:
-                    group.create_task(write(body))
+                    group.create_task(write({**body, "metadata": {**body["metadata"], "namespace": name}}))
             for work in known.values():
                 if not work.deleting:
                     group.create_task(drop(work))
