@@ -230,7 +230,8 @@ def test_what_a_merge_function_raises_is_told(tmp_path: Path) -> None:
             assert text in caught.value.message
             # Nobody goes on computing.
             assert made.objects["/apis/batch/v1/namespaces/default/jobs/job"]["spec"]["suspend"] is True
-    assert "job: has failed before, begins anew" in told
+    # Which of them depends on whether the merging member has ended by itself before it was let go.
+    assert {"job: has failed before, begins anew", "job: is there already"} & set(told)
 
 
 def test_a_member_that_never_reports_is_named_with_its_node(tmp_path: Path) -> None:
