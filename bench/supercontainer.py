@@ -83,9 +83,9 @@ def bench_dask(members: int, mebibytes: int) -> None:
     with namespaces(members) as spaces:
         _, ours, _ = measure_merge(spaces, mebibytes)
     theirs = measure_dask(members, mebibytes)
-    show(f"{members} results of {mebibytes} MiB as one file, ours", ours, "s")
+    show(f"{members} results of {mebibytes} MiB as one result on disk, ours", ours, "s")
     show(
-        f"{members} results of {mebibytes} MiB as one file, plain Dask",
+        f"{members} results of {mebibytes} MiB as one file on disk, plain Dask",
         theirs,
         "s",
         f"ours / theirs {ours / theirs:.2f}",

@@ -38,3 +38,15 @@ def never_report(member: Member) -> None:
     if member.index == 1:
         time.sleep(60)
     member.contribute(1, "sum")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def sum_squares(client: Any) -> int:
+    return int(client.submit(sum, client.map(square, range(100))).result())
+
+
+def distribute(member: Member) -> None:
+    member.distribute(sum_squares)

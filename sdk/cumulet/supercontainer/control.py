@@ -79,8 +79,14 @@ class Controller:
         task = make_super_task(profile, await self.decide(profile), self.namespace, **more)
         await self.create(task)
         await self.admit(task, Deadline.after(wait))
-        status = await self.follow(task.name, Deadline.after(task.seconds + SLACK_SECONDS))
-        fetched = await self.fetch(task.name, status, target)
+        try:
+            status = await self.follow(task.name, Deadline.after(task.seconds + SLACK_SECONDS))
+            fetched = await self.fetch(task.name, status, target)
+        except TargetError:
+            # Nobody is to compute in vain, and the nodes are for others; the logs stay.
+            with contextlib.suppress(TargetError):
+                await self._suspend(task.name, suspend=True)
+            raise
         await self.remove(task.name)
         return fetched
 
@@ -94,10 +100,13 @@ class Controller:
         return decision
 
     async def create(self, task: SuperTask) -> None:
-        """Make the objects, the job suspended; those that are there stay."""
+        """Make the objects, the job suspended; those that are there stay, but for those of one that has failed."""
         if await self._find("Job", task.name) is not None:
-            self._tell(f"{task.name}: is there already")
-            return
+            if (await self.status(task.name)).state != "failed":
+                self._tell(f"{task.name}: is there already")
+                return
+            await self.remove(task.name)
+            self._tell(f"{task.name}: has failed before, begins anew")
         await self._put(make_service(task))
         await self._put(make_secret(task, make_trust(task.name, task.size)))
         await self._put(make_job(task))
@@ -175,7 +184,7 @@ class Controller:
         deadline = Deadline.after(END_SECONDS)
         while not deadline.passed:
             job = await self._find("Job", name)
-            if job is None or judge.make_status(job, [], None).state in ("complete", "failed"):
+            if job is None or judge.make_status(job, [], None).state in ("complete", "failed", "suspended"):
                 break
             await asyncio.sleep(min(self._pause, 0.5))
         for kind in ("Job", "Service", "Secret"):
@@ -184,6 +193,9 @@ class Controller:
             except TargetError as error:
                 if status_of(error) != 404:
                     raise
+        # The job itself goes once its pods have.
+        while await self._find("Job", name) is not None and not deadline.passed:
+            await asyncio.sleep(min(self._pause, 0.5))
 
     async def _find_obstacle(self, task: SuperTask) -> str:
         """Why the job cannot be let go, or nothing."""

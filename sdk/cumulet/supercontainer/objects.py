@@ -104,7 +104,7 @@ def make_environment(task: SuperTask) -> list[Json]:
     told = {
         "JOB": task.name,
         "SIZE": str(task.size),
-        "PEERS": f"{task.name}-{{index}}.{task.name}.{task.namespace}.svc:{PORT}",
+        "PEERS": f"{task.name}-{{index}}.{task.name}:{PORT}",
         "SPOOL": SPOOL,
         "TRUST": TRUST,
         "MERGING": str(task.merging),

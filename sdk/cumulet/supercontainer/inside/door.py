@@ -52,9 +52,7 @@ class Door:
             case ("GET", "state"):
                 return 200, self._state()
             case ("GET", "result", offset) if self.merged is not None and offset.isdigit():
-                with self.merged.path.open("rb") as stream:
-                    stream.seek(int(offset))
-                    data = base64.b64encode(stream.read(PIECE)).decode()
+                data = base64.b64encode(self.merged.read(int(offset), PIECE)).decode()
                 return 200, {"offset": int(offset), "data": data, **self.merged.to_values()}
             case ("POST", "taken", digest) if self.merged is not None and digest == self.merged.sha256:
                 return 200, {"taken": digest}

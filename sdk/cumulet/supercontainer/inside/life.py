@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -21,7 +20,7 @@ from cumulet.supercontainer.inside.door import Door
 from cumulet.supercontainer.inside.merges import Merge, Merged
 from cumulet.supercontainer.inside.setting import Listener, Setting, read_setting
 from cumulet.supercontainer.inside.spool import hash_chunks
-from cumulet.supercontainer.inside.values import Content, Meta, encode
+from cumulet.supercontainer.inside.values import CHUNK, Content, Meta, encode
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -180,8 +179,9 @@ class Member:
     def _store(self, merged: Merged) -> Merged:
         """Put the result into the store; the description last, which says that it is whole."""
         target = self._stored_at / "result"
-        with writing(target) as stream, merged.path.open("rb") as source:
-            shutil.copyfileobj(source, stream, 1 << 20)
+        with writing(target) as stream:
+            for start in range(0, merged.size, CHUNK):
+                stream.write(merged.read(start, CHUNK))
         digests = [each.hex() for each in hash_chunks(target)]
         with writing(self._stored_at / "result.json") as stream:
             stream.write(json.dumps({**merged.to_values(), "chunks": digests}).encode())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cumulet.core.errors import TargetError, UsageError
-from cumulet.core.files import raise_os_error
+from cumulet.core.files import raise_os_error, writing
 from cumulet.supercontainer.inside import arrays
 from cumulet.supercontainer.inside.spool import Stored
 from cumulet.supercontainer.inside.values import CHUNK, Meta, decode, encode
@@ -26,16 +26,42 @@ Merge = str | Callable[[Iterator[Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The result of all members, in a file. `sha256` is of the whole file."""
+    """The result of all members. `sha256` is of all its bytes.
+
+    They are in the file `path`, or still in the files of the parts, one behind the other: what is only put together
+    need not be written twice.
+    """
 
     path: Path
     meta: Meta
     size: int
     sha256: str
+    parts: tuple[Path, ...] = ()
 
     def load(self) -> Any:
         """The result as a value; an array stays on the disk until it is read."""
-        return decode(self.meta, self.path)
+        return decode(self.meta, self.file())
+
+    def file(self) -> Path:
+        """The result as one file."""
+        if self.parts and not self.path.exists():
+            with writing(self.path) as stream:
+                for start in range(0, self.size, CHUNK):
+                    stream.write(self.read(start, CHUNK))
+        return self.path
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset` on."""
+        found = b""
+        for path in self.parts or (self.path,):
+            size = path.stat().st_size
+            if offset < size and count:
+                with path.open("rb") as stream:
+                    stream.seek(offset)
+                    data = stream.read(count)
+                found, count = found + data, count - len(data)
+            offset = max(0, offset - size)
+        return found
 
     def to_values(self) -> dict[str, Any]:
         """For JSON, without the path."""
@@ -50,6 +76,7 @@ class Writer:
         self._stream = path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
         self._size = 0
+        self._parts: list[Path] = []
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes. Raises ToolError for a full disk."""
@@ -62,14 +89,27 @@ class Writer:
         except OSError as error:
             raise_os_error(error, self.path)
 
+    def link(self, path: Path) -> None:
+        """Let the bytes of a part be the next bytes of the result, where they are. Nothing else may be written."""
+        buffer = memoryview(bytearray(CHUNK))
+        with path.open("rb", buffering=0) as stream:
+            while count := stream.readinto(buffer):
+                self._hash.update(buffer[:count])
+                self._size += count
+        self._parts.append(path)
+
     def close(self) -> None:
         """Write no more."""
         self._stream.close()
 
     def finish(self, meta: Meta, target: Path) -> Merged:
         """Give the file its name."""
-        self.path.replace(target)
-        return Merged(target, meta, self._size, self._hash.hexdigest())
+        if self._parts:
+            self.path.unlink()
+            target.unlink(missing_ok=True)
+        else:
+            self.path.replace(target)
+        return Merged(target, meta, self._size, self._hash.hexdigest(), tuple(self._parts))
 
 
 def run_merge(merge: Merge, parts: Sequence[Stored], folder: Path) -> Merged:
@@ -153,17 +193,10 @@ def _concatenate(parts: Sequence[Stored], writer: Writer) -> Meta:
     if first.kind == "nothing" or (first.kind == "array" and not first.shape):
         raise TargetError(f"concatenate: {describe(first)} has no length", hint="merge: sum, mean or a function")
     for part in parts:
-        _copy(part.path, writer)
+        writer.link(part.path)
     if first.kind != "array":
         return Meta("bytes")
     return Meta("array", first.dtype, (sum(part.meta.shape[0] for part in parts), *first.shape[1:]))
-
-
-def _copy(path: Path, writer: Writer) -> None:
-    buffer = memoryview(bytearray(CHUNK))
-    with path.open("rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            writer.write(buffer[:count])
 
 
 def _join(values: list[Any]) -> Any:
@@ -201,7 +234,7 @@ def _argmax(parts: Sequence[Stored], writer: Writer) -> Meta:
 def _one(parts: Sequence[Stored], writer: Writer) -> Meta:
     """The result of the only member that has one."""
     part = next(part for part in parts if part.meta.kind != "nothing")
-    _copy(part.path, writer)
+    writer.link(part.path)
     return Meta("bytes") if part.meta.kind == "file" else part.meta
 
 
