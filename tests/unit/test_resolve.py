@@ -52,7 +52,7 @@ def test_python_goes_where_the_sdk_goes_and_among_the_tools_that_compile_it(writ
 
 def test_the_sdk_brings_the_wheels_that_it_imports(write: Write) -> None:
     found = request_of(write, "sdk: true\nwheels: [numpy, rich]\n").wheels
-    assert found == ("click", "httpx", "jinja2", "numpy", "pydantic", "pyyaml", "rich")
+    assert found == ("click", "cryptography", "h11", "httpx", "jinja2", "numpy", "pydantic", "pyyaml", "rich")
 
 
 def test_boards_bring_packages_and_firmware(write: Write) -> None:

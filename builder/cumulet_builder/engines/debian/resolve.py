@@ -12,14 +12,18 @@ from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.engines.debian.mirror import Mirror
 from cumulet_builder.engines.debian.wheels import resolve_wheels
 from cumulet_builder.formats.growth import PACKAGES as GROWTH
+from cumulet_builder.hardware import juicer
+from cumulet_builder.recipe.board import Board
 from cumulet_builder.recipe.model import Recipe
 
 ESSENTIAL = "?essential"
 # Tools of the image's release that make its file systems and disk.
 TOOLS = ("cpio", "dosfstools", "e2fsprogs", "erofs-utils", "fdisk", "kmod", "libarchive13t64", "mtools", "zstd")
+# Tools of the image's release that make Android's formats.
+ANDROID = ("android-sdk-libsparse-utils", "mkbootimg")
 EMULATOR = "qemu-user"
 # What the SDK on the device imports.
-SDK_WHEELS = ("click", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
+SDK_WHEELS = ("click", "cryptography", "h11", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
 # Never run while configuring, or too big to fetch twice: no native twin needed.
 NO_TWIN = ("kernel", "debug")
 NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-")
@@ -30,7 +34,8 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
     board = recipe.board
     python = {"python3"} if recipe.sdk or recipe.wheels else set()
     base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
-    boot = {board.kernel.package, "busybox-static", "systemd-boot-efi", *board.firmware_packages}
+    base -= set(recipe.replaced_packages)
+    boot = {"busybox-static", "systemd-boot-efi", *board.firmware_packages, *_board_packages(board)}
     # A foreign image's Python is among the tools as its native twin.
     tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else python)}
     return Request(
@@ -42,8 +47,20 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
         extra=tuple(sorted(set(recipe.packages) - base)),
         boot=tuple(sorted(boot)),
         tools=tuple(sorted(tools)),
+        formats=ANDROID if board.boot.method == "android" else (),
         wheels=tuple(sorted({*recipe.wheels, *(SDK_WHEELS if recipe.sdk else ())})),
     )
+
+
+def _board_packages(board: Board) -> set[str]:
+    """What is opened for a board: kernel, boot loader, what takes its firmware from it. Files of the user need none."""
+    kernel, loader = board.kernel, board.boot.loader
+    packages = set(juicer.PACKAGES) if board.firmware_from else set()
+    if kernel.file is None:
+        packages.add(kernel.package)
+    if loader is not None and loader.file is None and loader.package is not None:
+        packages.add(loader.package)
+    return packages
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,9 @@ class Resolver:
             apt.update(architectures)
         packages = [*_target(apt, request), *_boot(apt, request)]
         packages += _tools(apt, request, packages)
+        if request.formats:
+            host = request.host_architecture
+            packages += apt.lock(apt.resolve(request.formats, host), host, "formats")
         if before and not fresh and _same_wheels(before.request, request):
             wheels = list(before.wheels)
         else:
