@@ -151,8 +151,12 @@ def test_the_disk_this_computer_runs_from_is_refused(target: FlashTarget, tmp_pa
 
 def test_a_write_protected_card_is_refused(target: FlashTarget, around: Surroundings, card: Path) -> None:
     proc.run(["blockdev", "--setro", card])
-    with pytest.raises(TargetError, match="it is write-protected"):
-        flash(target, around, yes)
+    try:
+        with pytest.raises(TargetError, match="it is write-protected"):
+            flash(target, around, yes)
+    finally:
+        # The next owner of the loop device would find it so.
+        proc.run(["blockdev", "--setrw", card])
 
 
 def test_a_card_that_loses_what_it_was_given_is_noticed(

@@ -80,7 +80,7 @@ def phone(tmp_path: Path) -> Phone:
 
 @pytest.fixture
 def around(tmp_path: Path) -> Surroundings:
-    return Surroundings("", tmp_path / "notes")
+    return Surroundings("", tmp_path / "notes", patience=1.5)
 
 
 def yes(plan: Plan) -> bool:

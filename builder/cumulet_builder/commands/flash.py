@@ -50,7 +50,7 @@ def command(image: str, **choices: Unpack[Choices]) -> None:
     as_json, yes = choices["as_json"], choices["yes"]
     target = load_target(find_image(image, choices["out"]))
     notes = default_root() / "flash"
-    around = Surroundings(choices["device"], notes, choices["restart"], lambda step: tell(step, as_json))
+    around = Surroundings(choices["device"], notes, choices["restart"], tell=lambda step: tell(step, as_json))
     if choices["dry_run"]:
         show_plan(make_plan(target, around), as_json)
     else:

@@ -7,6 +7,7 @@ Tools that set it from a running system have left phones that boot nothing.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from cumulet_builder.flash.surroundings import Surroundings
 from cumulet_builder.flash.target import SLOTS, FlashTarget, ImageFile
 
 PROGRAM = "fastboot"
+PORT = 5554
 ASK_SECONDS = 30.0
-# A full userdata over USB 2, with room to spare.
-WRITE_SECONDS = 3600.0
+# Half of what the slowest cable does. A fastboot whose device went away may not notice, and wait for ever.
+BYTES_PER_SECOND = 4 << 20
 VARIABLES = (
     "product", "serialno", "unlocked", "current-slot", "slot-count", "max-download-size", "battery-soc-ok",
     "max-fetch-size",
@@ -59,6 +61,7 @@ def probe(target: FlashTarget, around: Surroundings) -> FastbootFacts:
             "no device in fastboot mode on this computer",
             hint="start it with volume-down held and plug it in; or name one: --to tcp:HOST:PORT",
         )
+    check_reachable(device)
     answers = ask(device, VARIABLES)
     names = [*target.erase, *(name for each in target.writes for name in each.partitions)]
     sizes = ask(device, [f"partition-size:{name}" for name in names])
@@ -89,6 +92,20 @@ def find_device() -> str:
     if len(found) > 1:
         raise UsageError(f"{len(found)} devices in fastboot mode: {', '.join(found)}", hint=f"--to {found[0]}")
     return found[0] if found else ""
+
+
+def check_reachable(device: str) -> None:
+    """Raise TargetError if nobody listens at a TCP address: fastboot itself would wait for ever."""
+    if not device.startswith("tcp:"):
+        return
+    host, _, port = device.removeprefix("tcp:").partition(":")
+    try:
+        socket.create_connection((host, int(port or PORT)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise TargetError(
+            f"{device}: does not answer: {getattr(error, 'strerror', None) or error}",
+            hint="is it in fastboot mode, and is this its address?",
+        ) from error
 
 
 def ask(device: str, names: Sequence[str]) -> dict[str, str]:
@@ -250,7 +267,7 @@ def act(target: FlashTarget, plan: Plan, facts: FastbootFacts, around: Surroundi
     for step in plan.left:
         if step.id.startswith(("erase ", "flash ")):
             around.tell(step)
-            _run(step, facts.device)
+            _run(step, facts.device, around.patience)
             journal.note(step)
 
 
@@ -262,7 +279,7 @@ def verify(target: FlashTarget, plan: Plan, facts: FastbootFacts, around: Surrou
         for step in reads:
             around.tell(step)
             back = Path(name, "back.img")
-            _run(Step(step.id, (*step.argv, str(back))), facts.device)
+            _run(replace(step, argv=(*step.argv, str(back))), facts.device, around.patience)
             if not is_same(files[step.sha256], back):
                 partition = step.id.split()[1]
                 raise TargetError(
@@ -273,13 +290,13 @@ def verify(target: FlashTarget, plan: Plan, facts: FastbootFacts, around: Surrou
     Journal(around.notes, facts.serial or facts.device).forget()
     last = plan.steps[-1]
     around.tell(last)
-    _run(last, facts.device)
+    _run(last, facts.device, around.patience)
     return bool(reads)
 
 
-def _run(step: Step, device: str) -> None:
+def _run(step: Step, device: str, patience: float) -> None:
     try:
-        result = proc.run(step.argv, timeout=WRITE_SECONDS, check=False)
+        result = proc.run(step.argv, timeout=patience + step.bytes / BYTES_PER_SECOND, check=False)
     except ToolError as error:
         raise TargetError(f"{device}: {step.id}: {error.message}", hint="the same command goes on from here") from error
     if result.code != 0:
