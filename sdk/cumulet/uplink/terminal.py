@@ -112,6 +112,12 @@ class Terminal:
         self._under_way, self._next = (now, data), now + self.period
         return [make_transmission(self.dialect, self.address, data)]
 
+    def lose(self, reason: str) -> None:
+        """The line is gone; card and beams are asked for again when it is back."""
+        self.card, self.beams, self._asked = None, Beams(()), -ASK_SECONDS
+        self.tally.reason = reason
+        self._go_back()
+
     def _hear(self, report: Feedback, now: float) -> None:
         if self._under_way is None or report.request not in ("TXA", "TCQ"):
             return
@@ -171,6 +177,17 @@ def run_terminal(
                 _write_all(handle, sentence)
         except OSError as error:
             raise ToolError(f"the line of the Beidou terminal: {error.strerror}") from error
+
+
+def keep_terminal(terminal: Terminal, device: Path, stop: threading.Event, pause: float = 5.0) -> None:
+    """Run a terminal until `stop` is set, also through its line going away and coming back."""
+    while not stop.is_set():
+        try:
+            with open_line(device) as handle:
+                run_terminal(terminal, handle, stop)
+        except ToolError as error:
+            terminal.lose(error.message)
+            stop.wait(pause)
 
 
 def _write_all(handle: int, data: bytes) -> None:
