@@ -15,7 +15,15 @@ import yaml
 
 from cumulet.core.errors import UsageError
 from cumulet.packing import Amounts, Decision, Need
-from cumulet.supercontainer import SuperTask, make_job, make_secret, make_service, make_super_task, make_trust
+from cumulet.supercontainer import (
+    SuperTask,
+    make_job,
+    make_merging_service,
+    make_secret,
+    make_service,
+    make_super_task,
+    make_trust,
+)
 from cumulet.tasks import parse_profile
 
 DATA = Path(__file__).parent / "test_super_data/objects.yaml"
@@ -45,7 +53,13 @@ def make_task(text: str = TEXT, kind: str = "super", **more: str) -> SuperTask:
 def test_the_objects_are_those_in_the_file() -> None:
     task = make_task()
     trust = {"0.crt": b"certificate", "0.key": b"key", "ca.crt": b"authority", "token": b"token"}
-    text = yaml.safe_dump_all([make_service(task), make_secret(task, trust), make_job(task)], sort_keys=True)
+    objects = [
+        make_service(task),
+        make_merging_service(task),
+        make_secret(task, trust),
+        make_job(task, "10.43.1.2"),
+    ]
+    text = yaml.safe_dump_all(objects, sort_keys=True)
     if os.environ.get("CUMULET_WRITE_GOLDEN"):
         DATA.write_text(text)
     assert text == DATA.read_text()

@@ -81,6 +81,8 @@ class StandIn:
             return {}
         if method == "PATCH" and "apply" in more["content"]:
             self.objects[path] = copy.deepcopy(body)
+            if body["kind"] == "Service":
+                self.objects[path]["spec"].setdefault("clusterIP", "10.43.0.9")
             return self.objects[path]
         if path not in self.objects:
             raise MissingError(path)

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from cumulet.supercontainer.control import Controller, Fetched
     from cumulet.supercontainer.inside.life import Member
     from cumulet.supercontainer.judge import SuperStatus
-    from cumulet.supercontainer.objects import SuperTask, make_job, make_secret, make_service, make_super_task
+    from cumulet.supercontainer.objects import (
+        SuperTask,
+        make_job,
+        make_merging_service,
+        make_secret,
+        make_service,
+        make_super_task,
+    )
     from cumulet.supercontainer.trust import make_trust
 
     member: Member
@@ -25,6 +32,7 @@ _PLACES = {
     "SuperStatus": "cumulet.supercontainer.judge",
     "SuperTask": "cumulet.supercontainer.objects",
     "make_job": "cumulet.supercontainer.objects",
+    "make_merging_service": "cumulet.supercontainer.objects",
     "make_secret": "cumulet.supercontainer.objects",
     "make_service": "cumulet.supercontainer.objects",
     "make_super_task": "cumulet.supercontainer.objects",
@@ -37,6 +45,7 @@ __all__ = [
     "SuperStatus",
     "SuperTask",
     "make_job",
+    "make_merging_service",
     "make_secret",
     "make_service",
     "make_super_task",

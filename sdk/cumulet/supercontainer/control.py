@@ -28,6 +28,7 @@ from cumulet.supercontainer.objects import (
     SLACK_SECONDS,
     SuperTask,
     make_job,
+    make_merging_service,
     make_secret,
     make_service,
     make_super_task,
@@ -108,8 +109,9 @@ class Controller:
             await self.remove(task.name)
             self._tell(f"{task.name}: has failed before, begins anew")
         await self._put(make_service(task))
+        merging = await self._put(make_merging_service(task))
         await self._put(make_secret(task, make_trust(task.name, task.size)))
-        await self._put(make_job(task))
+        await self._put(make_job(task, str(merging["spec"]["clusterIP"])))
         self._tell(f"{task.name}: {task.size} members, suspended")
 
     async def admit(self, task: SuperTask, deadline: Deadline) -> None:
@@ -187,10 +189,11 @@ class Controller:
             if job is None or judge.make_status(job, [], None).state in ("complete", "failed", "suspended"):
                 break
             await asyncio.sleep(min(self._pause, 0.5))
-        for kind in ("Job", "Service", "Secret"):
+        whole = (("Job", name), ("Service", name), ("Service", f"{name}-merging"), ("Secret", name))
+        for kind, each in whole:
             try:
                 # Without being told, the API server takes a job away and leaves its pods.
-                path = f"{PATHS[kind].format(self.namespace)}/{name}?propagationPolicy=Background"
+                path = f"{PATHS[kind].format(self.namespace)}/{each}?propagationPolicy=Background"
                 await self._call("DELETE", path)
             except TargetError as error:
                 if status_of(error) != 404:
@@ -251,10 +254,10 @@ class Controller:
         path = f"{PATHS['Job'].format(self.namespace)}/{name}"
         await self._call("PATCH", path, {"spec": {"suspend": suspend}}, content=MERGE)
 
-    async def _put(self, body: Json) -> None:
+    async def _put(self, body: Json) -> Json:
         path = f"{PATHS[body['kind']].format(self.namespace)}/{body['metadata']['name']}"
         query = {"fieldManager": "cumulet-super", "force": "true"}
-        await self._call("PATCH", path, body, query=query, content=APPLY)
+        return await self._call("PATCH", path, body, query=query, content=APPLY)
 
     async def _get(self, kind: str, name: str) -> Json:
         found = await self._find(kind, name)

@@ -10,7 +10,7 @@ from typing import Final
 from cumulet.core.api import Json
 from cumulet.core.errors import UsageError
 from cumulet.packing import TASK_LABEL, Amounts, Decision, make_labels, make_placement, make_resources
-from cumulet.supercontainer.inside.setting import ENGINES, KEEPS
+from cumulet.supercontainer.inside.setting import ENGINES, KEEPS, NEXT_PORT
 from cumulet.tasks import TaskProfile, make_volumes, parse_seconds, parse_size
 
 PORT: Final = 7070
@@ -82,8 +82,25 @@ def make_service(task: SuperTask) -> Json:
     return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(task), "spec": spec}
 
 
-def make_job(task: SuperTask) -> Json:
-    """The job, suspended: it is let go once there are enough whole nodes."""
+def make_merging_service(task: SuperTask) -> Json:
+    """An address that always leads to the merging member, whoever that is: without the cluster's DNS.
+
+    The node that is lost may be the one where the DNS runs, and it is minutes until that is back.
+    """
+    meta = _meta(task)
+    spec = {
+        "selector": {JOB_LABEL: task.name, f"{NOTES}job-completion-index": str(task.merging)},
+        "ports": [{"name": "members", "port": PORT}, {"name": "dask", "port": PORT + NEXT_PORT}],
+    }
+    metadata = {**meta, "name": f"{task.name}-merging"}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def make_job(task: SuperTask, merging: str) -> Json:
+    """The job, suspended: it is let go once there are enough whole nodes.
+
+    `merging` is the address of the service that leads to the merging member.
+    """
     spec = {
         "suspend": True,
         "completionMode": "Indexed",
@@ -94,17 +111,19 @@ def make_job(task: SuperTask) -> Json:
         # A replacement need not wait until a node that is gone says that its container is.
         "podReplacementPolicy": "TerminatingOrFailed",
         "activeDeadlineSeconds": task.seconds + SLACK_SECONDS,
-        "template": _make_template(task),
+        "template": _make_template(task, merging),
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": _meta(task), "spec": spec}
 
 
-def make_environment(task: SuperTask) -> list[Json]:
+def make_environment(task: SuperTask, merging: str) -> list[Json]:
     """What every member is told; see `inside.setting`."""
+    hosts = [f"{task.name}-{index}.{task.name}" for index in range(task.size)]
+    hosts[task.merging] = f"[{merging}]" if ":" in merging else merging
     told = {
         "JOB": task.name,
         "SIZE": str(task.size),
-        "PEERS": f"{task.name}-{{index}}.{task.name}:{PORT}",
+        "PEERS": ",".join(f"{host}:{PORT}" for host in hosts),
         "SPOOL": SPOOL,
         "TRUST": TRUST,
         "MERGING": str(task.merging),
@@ -126,7 +145,7 @@ def make_environment(task: SuperTask) -> list[Json]:
     return [*own, *fields, *({"name": f"CUMULET_{name}", "value": text} for name, text in told.items())]
 
 
-def _make_template(task: SuperTask) -> Json:
+def _make_template(task: SuperTask, merging: str) -> Json:
     volumes, mounts = make_volumes(task.profile, None)
     volumes += [{"name": "spool", "emptyDir": {}}, {"name": "trust", "secret": {"secretName": task.name}}]
     mounts.append({"name": "spool", "mountPath": SPOOL})
@@ -138,7 +157,7 @@ def _make_template(task: SuperTask) -> Json:
         "name": "task",
         "image": task.profile.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": make_environment(task),
+        "env": make_environment(task, merging),
         "ports": [{"containerPort": PORT}, {"containerPort": DOOR}],
         "resources": make_resources(task.asks, memory),
         "terminationMessagePolicy": "FallbackToLogsOnError",

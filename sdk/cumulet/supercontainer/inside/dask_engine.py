@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from cumulet.core.errors import TargetError, UsageError
-from cumulet.supercontainer.inside.setting import Listener, Setting
+from cumulet.supercontainer.inside.setting import NEXT_PORT, Listener, Setting
 
 if TYPE_CHECKING:
     from distributed import Client
 
-NEXT_PORT: Final = 2
-"""Dask's scheduler listens so many ports above its member."""
 AGAIN_SECONDS: Final = 0.5
 
 

@@ -14,6 +14,8 @@ PREFIX: Final = "CUMULET_"
 ENGINES: Final = ("shards", "dask")
 KEEPS: Final = ("taken", "stored")
 MOST_MEMBERS: Final = 1000
+NEXT_PORT: Final = 2
+"""Dask's scheduler listens so many ports above its member."""
 Listener = Callable[[str], None]
 """Is told what happens, as `sent` or `part 2`: for logs."""
 
