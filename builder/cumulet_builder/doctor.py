@@ -62,6 +62,8 @@ PROGRAMS = (
     Program("mdir", "mtools", ("check",), "reads a finished boot partition"),
     Program("e2fsck", "e2fsprogs", ("check",), "checks a finished data partition"),
     Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),
+    Program("veritysetup", "cryptsetup-bin", ("check",), "proves a finished root by its tree of hashes"),
+    Program("nft", "nftables", ("check",), "puts a node's firewall in force"),
     Program("fastboot", "fastboot", ("check",), "flashes phones; a simulated one in a check"),
     Program("losetup", "mount", ("check",), "makes the disk that a check flashes"),
     Program("zstd", "zstd", ("check",), "unpacks a finished archive"),

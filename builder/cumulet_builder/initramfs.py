@@ -17,6 +17,7 @@ from cumulet.core.errors import ToolError
 from cumulet.core.files import sha256_text
 from cumulet_builder.copyrights import write_copyrights
 from cumulet_builder.elf import with_libraries
+from cumulet_builder.formats import verity
 from cumulet_builder.modules import find_modules, make_index, make_load_order
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.render import render
@@ -43,6 +44,7 @@ class InitramfsChoice:
     """What the initramfs does. `binds`: folder of /data/state -> mount point, used where the root has it.
 
     `inside`: the partition that holds the whole disk, or "" for a disk by itself; `sector`: bytes of its sectors.
+    `verity`: the root is opened only by the hash on the command line.
     `growth_slack`: sectors of 512 bytes after the data partition that are not worth growing for.
     `wait`: seconds until a root partition that does not appear is given up.
     """
@@ -62,12 +64,13 @@ class InitramfsChoice:
     compression: Compression = "zstd"
     inside: str = ""
     sector: int = 512
+    verity: bool = False
 
     @property
     def programs(self) -> tuple[str, ...]:
         """Programs of the base packages that go in, with their libraries."""
         # busybox has a losetup, but it cannot set the size of sectors.
-        return ("/usr/sbin/losetup",) if self.inside else ()
+        return (*(("/usr/sbin/losetup",) if self.inside else ()), *((verity.PROGRAM,) if self.verity else ()))
 
 
 def make_stage(
@@ -144,6 +147,7 @@ def make_script(choice: InitramfsChoice, modules: Sequence[str]) -> str:
         sector=choice.sector,
         growth_slack=choice.growth_slack,
         wait=choice.wait,
+        verity=choice.verity,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cumulet.core.errors import UsageError
 from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.trim import want_kept, want_shipped
+from cumulet_builder.firewall import make_firewall_tree
 from cumulet_builder.formats.growth import make_growth_tree
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.radio import make_radio_tree
@@ -62,7 +63,9 @@ def make_settings_tree(recipe: Recipe, build: str) -> Tree:
 
     `build` names the lock that they go with.
     """
-    return merge([make_growth_tree(), make_system_tree(recipe, build), make_radio_tree(recipe)])
+    return merge(
+        [make_growth_tree(), make_system_tree(recipe, build), make_radio_tree(recipe), make_firewall_tree(recipe)]
+    )
 
 
 def digest_of(tree: Tree) -> str:

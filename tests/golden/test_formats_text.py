@@ -107,6 +107,11 @@ def test_init_script_of_a_phone() -> None:
     expect("init-phone.sh", initramfs.make_script(choice, ["loop.ko", "ufs_qcom.ko"]))
 
 
+def test_init_script_of_a_proved_root() -> None:
+    choice = initramfs.InitramfsChoice("edge-node", verity=True)
+    expect("init-verity.sh", initramfs.make_script(choice, ["dm_verity.ko"]))
+
+
 def test_growing_the_data_partition() -> None:
     tree = growth.make_growth_tree()
     text = "".join(

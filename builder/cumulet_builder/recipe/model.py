@@ -23,6 +23,7 @@ from cumulet_builder.recipe.values import (
     Network,
     Package,
     Part,
+    Ports,
     PublicKey,
     Size,
     Unit,
@@ -34,6 +35,7 @@ __all__ = [
     "Board",
     "Disk",
     "File",
+    "Firewall",
     "Kernel",
     "Kubernetes",
     "Node",
@@ -71,6 +73,13 @@ class Ssh(Part):
 
     enabled: bool = True
     authorized_keys: tuple[PublicKey, ...] = Field((), description="Public keys that may log in as root")
+
+
+class Firewall(Part):
+    """What the node answers to beside ssh, Kubernetes and its site."""
+
+    enabled: bool = Field(True, description="Drop what comes in on every other port")
+    open: tuple[Ports, ...] = Field((), description="More ports, as 8080/tcp or 30000-30100/udp")
 
 
 class File(Part):
@@ -121,6 +130,9 @@ class Disk(Part):
     esp: Size = "160MiB"
     root: Size = Field("320MiB", description="Each of root A and root B")
     data: Size = Field("640MiB", description="Data partition in the image; grows to the end of the disk at first boot")
+    verity: bool = Field(
+        False, description="Prove every block of the root by a hash on the kernel's command line (dm-verity)"
+    )
     compression: Literal["zstd", "lz4hc", "lz4", "none"] = Field("lz4hc", description="Of the root file system")
 
 
@@ -159,6 +171,7 @@ class Recipe(Part):
     gnss: Gnss | None = None
     sdk: bool = Field(False, description="Put the SDK (Python) into the image")
     ssh: Ssh = Ssh()
+    firewall: Firewall = Firewall()
     node: Node = Node()
     files: tuple[File, ...] = ()
     mask: tuple[Unit, ...] = Field((), description="systemd units that must not run")

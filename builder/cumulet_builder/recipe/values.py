@@ -78,6 +78,13 @@ ImagePath = Annotated[
         "a path in the image; write it like /etc/motd, without '..' and without '/' at the end",
     ),
 ]
+Ports = Annotated[
+    str,
+    *form(
+        r"[1-9]\d{0,4}(-[1-9]\d{0,4})?/(tcp|udp)",
+        "a port or a range of them; write it like 8080/tcp, or 30000-30100/udp",
+    ),
+]
 Mode = Annotated[str, *form(r"[0-7]{3,4}", 'permissions; write them in octal, like "0644"')]
 PublicKey = Annotated[
     str,

@@ -14,7 +14,7 @@ from cumulet.core.files import sha256_file
 from cumulet_builder.cache import Cache
 from cumulet_builder.copyrights import write_copyrights
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
-from cumulet_builder.formats import Bench, DiskInputs, choose_writers
+from cumulet_builder.formats import Bench, DiskInputs, choose_writers, verity
 from cumulet_builder.formats.bootimg import ROOT_KEY
 from cumulet_builder.formats.disk import check_root_fits
 from cumulet_builder.formats.esp import BOOT_LOADERS, make_command_line
@@ -36,10 +36,15 @@ def make_erofs_stage(recipe: Recipe, lock: Lock, toolbox: Callable[[], Toolbox])
     compression = recipe.disk.compression
     seed = make_seed(recipe)
     inputs = {"code": CODE, "compression": f"{compression} {' '.join(OPTIONS[compression])}", "seed": seed}
+    if recipe.disk.verity:
+        inputs["verity"] = "yes"
 
     def make(workshop: Workshop) -> None:
         options = RootOptions(compression, make_uuid(seed, "root"), lock.epoch)
-        write_root(workshop.needs["root"] / "root.tar", workshop.folder / ROOT, options, toolbox(), workshop.log)
+        image = workshop.folder / ROOT
+        write_root(workshop.needs["root"] / "root.tar", image, options, toolbox(), workshop.log)
+        if recipe.disk.verity:
+            verity.write_tree(image, seed, make_uuid(seed, "verity"), toolbox(), workshop.log)
 
     return Stage("erofs", inputs, make, ("tools", "root"))
 
@@ -114,7 +119,8 @@ def make_image_stage(recipe: Recipe, lock: Lock, cache: Cache, sources: Sources,
                 write(parts, Bench(toolboxes.every(), workshop.folder, workshop.log, android))
         write_copyrights([cache.file(digest) for digest in sources.files], workshop.folder)
         key = ROOT_KEY if board.boot.method == "android" else "root"
-        (workshop.folder / "cmdline.txt").write_text(make_command_line(words, "root-a", key) + "\n")
+        line = make_command_line(parts.command_line, "root-a", key)
+        (workshop.folder / "cmdline.txt").write_text(f"{line}\n")
 
     return Stage("image", inputs, make, tuple(needs), sources.files)
 
@@ -149,7 +155,7 @@ def make_inputs(recipe: Recipe, lock: Lock, workshop: Workshop, loaders: tuple[P
         initramfs=needs["initramfs"] / "initrd.img",
         device_trees=needs["kernel"] / "dtbs.tar",
         boot_loader=loaders[0],
-        command_line=make_words(recipe),
+        command_line=(*make_words(recipe), *verity.load_words(needs["erofs"])),
         boot=recipe.board.boot,
         storage=recipe.board.storage,
         loader=loaders[1],

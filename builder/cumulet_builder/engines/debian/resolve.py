@@ -11,6 +11,7 @@ from cumulet_builder.engines.debian.apt import AptRoot, open_apt
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.engines.debian.mirror import Mirror
 from cumulet_builder.engines.debian.wheels import resolve_wheels
+from cumulet_builder.formats import verity
 from cumulet_builder.formats.growth import PACKAGES as GROWTH
 from cumulet_builder.hardware import juicer
 from cumulet_builder.recipe.board import Board
@@ -34,10 +35,12 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
     board = recipe.board
     python = {"python3"} if recipe.sdk or recipe.wheels else set()
     base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
+    base |= set(verity.PACKAGES) if recipe.disk.verity else set()
     base -= set(recipe.replaced_packages)
     boot = {"busybox-static", "systemd-boot-efi", *board.firmware_packages, *_board_packages(board)}
     # A foreign image's Python is among the tools as its native twin.
     tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else python)}
+    tools |= set(verity.TOOL_PACKAGES) if recipe.disk.verity else set()
     return Request(
         suite=recipe.suite,
         components=recipe.components,

@@ -21,6 +21,7 @@ from cumulet_builder.engines.debian.artefacts import (
 )
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
 from cumulet_builder.engines.debian.packages import make_format_tools_stages, make_package_stages, make_tools_stage
+from cumulet_builder.formats import verity
 from cumulet_builder.hardware import juicer
 from cumulet_builder.hardware import stage as hardware
 from cumulet_builder.kubernetes.surroundings import Surroundings
@@ -121,6 +122,7 @@ def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callab
             *recipe.modules,
             *board.initramfs_modules,
             *initramfs.BASE_MODULES,
+            *(verity.MODULES if recipe.disk.verity else ()),
             *kubernetes.needed_modules(recipe),
         ),
         device_trees=board.device_trees,
@@ -162,7 +164,8 @@ def _make_initramfs_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Cal
     storage = recipe.board.storage
     choice = initramfs.InitramfsChoice(
         asker=recipe.image,
-        modules=recipe.board.kernel.initramfs_modules,
+        modules=(*recipe.board.kernel.initramfs_modules, *(verity.MODULES if recipe.disk.verity else ())),
+        verity=recipe.disk.verity,
         inside=storage.inside or "",
         sector=storage.sector_size,
     )

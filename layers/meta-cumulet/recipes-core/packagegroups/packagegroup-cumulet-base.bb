@@ -18,6 +18,7 @@ RDEPENDS:${PN} = "\
     iproute2 \
     kmod \
     netbase \
+    nftables \
     openssh-keygen \
     openssh-sshd \
     os-release \
