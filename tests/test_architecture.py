@@ -17,7 +17,14 @@ PACKAGES = {
 }
 # Who may import what of ours, beside itself. A name allows everything below it.
 ARROWS = {
-    "cumulet_builder": ("cumulet.core", "cumulet.kubernetes", "cumulet.packages", "cumulet.site", "cumulet_qemu"),
+    "cumulet_builder": (
+        "cumulet.cli",
+        "cumulet.core",
+        "cumulet.kubernetes",
+        "cumulet.packages",
+        "cumulet.site",
+        "cumulet_qemu",
+    ),
     "cumulet_qemu": ("cumulet.core",),
     "cumulet": (),
 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cumulet.core.errors import ToolError, UsageError
+from cumulet_builder.assets import find_requirements
 from cumulet_builder.engines.debian.apt import AptRoot, open_apt
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.engines.debian.mirror import Mirror
-from cumulet_builder.engines.debian.wheels import resolve_wheels
+from cumulet_builder.engines.debian.pins import Pin, Target, load_pins, select_pins, take_pin
+from cumulet_builder.engines.debian.wheels import Hashes, resolve_wheels
 from cumulet_builder.formats.growth import PACKAGES as GROWTH
 from cumulet_builder.recipe.model import Recipe
 
@@ -18,8 +20,9 @@ ESSENTIAL = "?essential"
 # Tools of the image's release that make its file systems and disk.
 TOOLS = ("cpio", "dosfstools", "e2fsprogs", "erofs-utils", "fdisk", "kmod", "libarchive13t64", "mtools", "zstd")
 EMULATOR = "qemu-user"
-# What the SDK on the device imports.
-SDK_WHEELS = ("click", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
+LOCK_NAME = "requirements.lock"
+# What the SDK on the device imports; what these need follows from the lock.
+SDK_WHEELS = ("asyncssh", "click", "cryptography", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
 # Never run while configuring, or too big to fetch twice: no native twin needed.
 NO_TWIN = ("kernel", "debug")
 NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-")
@@ -28,7 +31,8 @@ NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-
 def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) -> Request:
     """What must be resolved for a recipe on a computer of architecture `host`."""
     board = recipe.board
-    python = {"python3"} if recipe.sdk or recipe.wheels else set()
+    wheels = {*recipe.wheels, *(pin.word for pin in find_pins(recipe))}
+    python = {"python3"} if wheels else set()
     base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
     boot = {board.kernel.package, "busybox-static", "systemd-boot-efi", *board.firmware_packages}
     # A foreign image's Python is among the tools as its native twin.
@@ -42,8 +46,23 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
         extra=tuple(sorted(set(recipe.packages) - base)),
         boot=tuple(sorted(boot)),
         tools=tuple(sorted(tools)),
-        wheels=tuple(sorted({*recipe.wheels, *(SDK_WHEELS if recipe.sdk else ())})),
+        wheels=tuple(sorted(wheels)),
     )
+
+
+def find_pins(recipe: Recipe) -> list[Pin]:
+    """The Python packages that go in at their pinned version. Raises UsageError for one that is not pinned."""
+    if not recipe.sdk and not recipe.pinned_wheels:
+        return []
+    pins = load_own_pins(Target(recipe.board.architecture, recipe.suite))
+    needed = select_pins(pins, SDK_WHEELS, LOCK_NAME) if recipe.sdk else []
+    asked = [take_pin(pins, name, LOCK_NAME) for name in recipe.pinned_wheels]
+    return list({pin.name: pin for pin in (*needed, *asked)}.values())
+
+
+def load_own_pins(target: Target) -> dict[str, Pin]:
+    """Every Python package of ours that is pinned for a target."""
+    return load_pins(find_requirements(), target)
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class Resolver:
 
     folder: Path
     mirror: Mirror
+    hashes: Hashes = field(default_factory=dict)
 
     def lock(self, image: str, request: Request, before: Lock | None, fresh: bool) -> Lock:
         """Resolve a whole request. Versions of the lock `before` are kept where they can be.
@@ -69,7 +89,9 @@ class Resolver:
         if before and not fresh and _same_wheels(before.request, request):
             wheels = list(before.wheels)
         else:
-            wheels = resolve_wheels(request.wheels, request.architecture, self.folder)
+            wheels = resolve_wheels(
+                request.wheels, Target(request.architecture, request.suite), self.folder, self.hashes
+            )
         return Lock(
             image=image,
             epoch=before.epoch if before and not fresh and _same_base(before, packages) else apt.epoch(),
@@ -85,7 +107,7 @@ def _same_base(before: Lock, packages: Sequence[LockedPackage]) -> bool:
 
 
 def _same_wheels(one: Request, other: Request) -> bool:
-    return (one.wheels, one.architecture) == (other.wheels, other.architecture)
+    return (one.wheels, one.architecture, one.suite) == (other.wheels, other.architecture, other.suite)
 
 
 def _target(apt: AptRoot, request: Request) -> list[LockedPackage]:
