@@ -174,7 +174,7 @@ CUMULET_HANDOVER = "$work/handover"
 END
 cat >"$work/small.conf" <<'END'
 BBMASK:append = " /meta-openembedded/ /meta-virtualization/ /meta-onnxruntime/ /meta-tensorflow-lite/ /dynamic-layers/virtualization-layer/"
-CUMULET_INSTALL = ""
+CUMULET_INSTALL:forcevariable = ""
 BBFILE_PATTERN_IGNORE_EMPTY_openembedded-layer = "1"
 BBFILE_PATTERN_IGNORE_EMPTY_meta-python = "1"
 BBFILE_PATTERN_IGNORE_EMPTY_networking-layer = "1"

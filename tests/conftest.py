@@ -44,6 +44,16 @@ def need() -> Callable[[str], str]:
 
 
 @pytest.fixture
+def need_file() -> Callable[[str], Path]:
+    """`need_file("/usr/share/x")`: a file of a Debian package that the test cannot do without."""
+
+    def look(name: str) -> Path:
+        return Path(name) if Path(name).is_file() else refuse(f"{name} is not on this computer")
+
+    return look
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, with home and cache beside it, so that nothing of the user is touched."""
     folder = tmp_path / "here"

@@ -18,11 +18,21 @@ PACKAGES = {
 # Who may import what of ours, beside itself. A name allows everything below it.
 ARROWS = {
     "cumulet_builder": (
+        "cumulet.central",
         "cumulet.cli",
         "cumulet.core",
+        "cumulet.inference",
         "cumulet.kubernetes",
+        "cumulet.models",
+        "cumulet.modem",
+        "cumulet.monitor",
         "cumulet.packages",
+        "cumulet.packing",
         "cumulet.site",
+        "cumulet.spool",
+        "cumulet.supercontainer",
+        "cumulet.tasks",
+        "cumulet.uplink",
         "cumulet_qemu",
     ),
     "cumulet_qemu": ("cumulet.core",),

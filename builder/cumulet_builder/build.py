@@ -23,6 +23,8 @@ from cumulet_builder.engines.yocto.stages import find_folders
 from cumulet_builder.kubernetes import needed_packages
 from cumulet_builder.plan import Stage, Step, make_plan
 from cumulet_builder.publish import Image, Result, clear_up, digest_of, is_published, publish
+from cumulet_builder.radio import make_notes
+from cumulet_builder.recipe.boards import check_supplied
 from cumulet_builder.recipe.load import Resolved, resolve_recipe
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.run_plan import Run, run_plan
@@ -84,6 +86,7 @@ SETTLE: Mapping[str, Callable[[Path, Resolved, LockChoice, Cache], tuple[AnyLock
 
 
 def _make_request(recipe: Recipe) -> Request:
+    check_supplied(recipe.board)
     return make_request(recipe, host_architecture(platform.machine()), needed_packages(recipe))
 
 
@@ -91,6 +94,8 @@ def build(recipe_path: Path, settings: Settings, reporter: Reporter) -> Image:
     """Build and publish an image into `settings.out / <image>`; does nothing if that is up to date."""
     planned = plan(recipe_path, settings)
     reporter.say(f"{planned.recipe.image}: lock: {planned.lock_origin}")
+    for note in make_notes(planned.recipe):
+        reporter.say(f"{planned.recipe.image}: {note}")
     folder = settings.out.absolute() / planned.recipe.image
     with locked(folder.parent / f".{folder.name}.lock", str(folder)), planned.cache.in_use():
         clear_up(folder)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from cumulet_builder.tree import Tree
 
 NAME = "copyright.json"
 PLACE = re.compile(r"/usr/share/doc/([^/]+)/copyright")
@@ -26,7 +28,7 @@ def write_copyrights(debs: Sequence[Path], folder: Path) -> None:
     """Write the licence texts of package files into a stage's folder."""
     from debian.debfile import DebFile  # noqa: PLC0415  (slow to import)
 
-    texts = {}
+    texts: dict[str, str] = {}
     for deb in debs:
         with DebFile(str(deb)) as archive:
             data = archive.data.tgz()
@@ -35,7 +37,21 @@ def write_copyrights(debs: Sequence[Path], folder: Path) -> None:
                 if member.isfile() and (package := package_of(path)):
                     source = data.extractfile(member)
                     texts[package] = source.read().decode(errors="replace") if source else ""
+    write_texts(texts, folder)
+
+
+def write_texts(texts: Mapping[str, str], folder: Path) -> None:
+    """Write licence texts by package into a stage's folder."""
     (folder / NAME).write_text(json.dumps(texts, indent=1, sort_keys=True) + "\n")
+
+
+def find_copyrights(tree: Tree) -> dict[str, str]:
+    """Package -> its licence text, from the tree of an opened package."""
+    return {
+        package: tree.read(path).decode(errors="replace")
+        for path, node in tree.nodes.items()
+        if node.kind == "file" and (package := package_of(path))
+    }
 
 
 def load_copyrights(stages: Iterable[Path]) -> dict[str, str]:

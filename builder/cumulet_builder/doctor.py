@@ -63,16 +63,26 @@ PROGRAMS = (
     Program("e2fsck", "e2fsprogs", ("check",), "checks a finished data partition"),
     Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),
     Program("zstd", "zstd", ("check",), "unpacks a finished archive"),
+    Program("cpio", "cpio", ("check",), "reads a finished initramfs"),
+    Program("fdisk", "fdisk", ("check",), "reads a finished disk with large sectors"),
+    Program("unpack_bootimg", "mkbootimg", ("check",), "reads a finished boot image"),
+    Program("simg2img", "android-sdk-libsparse-utils", ("check",), "reads a finished sparse image"),
+    Program("dtc", "device-tree-compiler", ("check",), "reads a device tree in a boot image"),
     Program("ip", "iproute2", ("check",), "makes the links of a lab"),
     Program("tc", "iproute2", ("check",), "makes a lab's link slow"),
     Program("nsenter", "util-linux", ("check",), "enters a node of a lab"),
     Program("skopeo", "skopeo", ("check",), "reads a finished container image"),
+    Program("dbus-daemon", "dbus-daemon", ("check",), "stands for a device's bus"),
     Program("docker-registry", "docker-registry", ("check",), "takes and gives packages in a check"),
 )
-# Firmware for `cumulet boot --firmware`: any file of a row will do.
-FIRMWARE = (
-    (("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"), "qemu-efi-aarch64", "arm64"),
-    (("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd"), "ovmf", "amd64"),
+# Firmware for `cumulet boot --firmware`, and U-Boot for its checks: any file of a row will do.
+FIRMWARE: tuple[tuple[tuple[str, ...], str, str, tuple[Purpose, ...]], ...] = (
+    (
+        ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+        *("qemu-efi-aarch64", "UEFI arm64", ("boot", "check")),
+    ),
+    (("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd"), "ovmf", "UEFI amd64", ("boot", "check")),
+    (("/usr/lib/u-boot/qemu_arm64/u-boot.bin",), "u-boot-qemu", "U-Boot arm64", ("check",)),
 )
 MODULES: tuple[tuple[str, tuple[Purpose, ...]], ...] = (
     ("pexpect", ("boot", "check")),
@@ -123,7 +133,7 @@ def probe(cache: Path | None = None) -> Computer:
         user=_user(),
         programs=frozenset(program.name for program in PROGRAMS if proc.find(program.name)),
         modules=frozenset(name for name, _ in MODULES if _have_module(name)),
-        files=frozenset(name for names, _, _ in FIRMWARE for name in names if Path(name).is_file()),
+        files=frozenset(name for names, *_ in FIRMWARE for name in names if Path(name).is_file()),
         keyring=find_keyring(),
         namespace_error=_probe_namespace(),
         subordinate_ids=all(_have_ids(Path(name)) for name in ("/etc/subuid", "/etc/subgid")),
@@ -148,7 +158,8 @@ def evaluate(computer: Computer, purposes: Iterable[Purpose] = PURPOSES) -> list
         findings += [_keyring(computer), _go(computer), _disk(computer)]
     if boot:
         findings += [_module(computer, name) for name, purposes in MODULES if wanted & set(purposes)]
-        findings += [_firmware(computer, row, "check" in wanted) for row in FIRMWARE]
+        rows = [(names, package, name) for names, package, name, purposes in FIRMWARE if wanted & set(purposes)]
+        findings += [_firmware(computer, row, "check" in wanted) for row in rows]
     findings.append(_shm(computer))
     if build:
         findings.append(_emulators(computer))
@@ -243,8 +254,7 @@ def _module(computer: Computer, name: str) -> Finding:
 
 
 def _firmware(computer: Computer, row: tuple[tuple[str, ...], str, str], needed: bool) -> Finding:
-    names, package, architecture = row
-    name = f"UEFI {architecture}"
+    names, package, name = row
     found = [each for each in names if each in computer.files]
     if found:
         return Finding(name, "fine", found[0])

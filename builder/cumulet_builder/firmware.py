@@ -14,7 +14,8 @@ from pathlib import Path
 
 from cumulet.core.documents import make_error
 from cumulet.core.errors import Problem
-from cumulet_builder.copyrights import write_copyrights
+from cumulet_builder.copyrights import find_copyrights, write_texts
+from cumulet_builder.opened import load_package_tree
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.tree import Tree, filter_tree, merge, write_tar
 
@@ -35,13 +36,15 @@ def make_stage(packages: Sequence[FirmwarePackage], globs: Sequence[str], asker:
     """The stage for a board that asks for `globs`; `asker` names it in problems."""
 
     def make(workshop: Workshop) -> None:
-        trees = {package.name: load_firmware([package.deb]) for package in packages}
+        # Opened once: the largest take seconds to unpack.
+        whole = {package.name: load_package_tree(package.deb) for package in packages}
+        trees = {name: keep_firmware(tree) for name, tree in whole.items()}
         layer = choose_firmware(merge(trees.values()), globs, asker)
         with (workshop.folder / "firmware.tar").open("wb") as stream:
             write_tar(layer, stream, workshop.epoch)
         owners = {name: sorted(set(tree.nodes) & set(layer.nodes)) for name, tree in trees.items()}
         (workshop.folder / "owners.json").write_text(json.dumps(owners, sort_keys=True))
-        write_copyrights([package.deb for package in packages], workshop.folder)
+        write_texts(find_copyrights(merge(whole.values())), workshop.folder)
 
     inputs = {
         "code": CODE,
@@ -68,25 +71,10 @@ def choose_firmware(whole: Tree, globs: Sequence[str], asker: str) -> Tree:
     return filter_tree(whole, lambda path, node: node.kind == "folder" or path in kept)
 
 
-def load_firmware(debs: Sequence[Path]) -> Tree:
-    """Every file and link below /usr/lib/firmware in the packages, wherever they put it."""
-    from debian.debfile import DebFile  # noqa: PLC0415  (slow to import)
-
-    tree = Tree()
-    for deb in debs:
-        with DebFile(str(deb)) as archive:
-            data = archive.data.tgz()
-            for member in data:
-                path = "/" + str(member.name).removeprefix("./").strip("/")
-                path = path if path.startswith("/usr/") else f"/usr{path}"
-                if not path.startswith(START + "/") or member.isdir():
-                    continue
-                source = None if member.issym() else data.extractfile(member)
-                if source is None:
-                    tree.link(path, str(member.linkname))
-                else:
-                    tree.file(path, source.read())
-    return tree
+def keep_firmware(package: Tree) -> Tree:
+    """Every file and link below /usr/lib/firmware in an opened package, wherever that puts it."""
+    nodes = {path if path.startswith("/usr/") else f"/usr{path}": node for path, node in package.nodes.items()}
+    return Tree({path: node for path, node in nodes.items() if path.startswith(START + "/")})
 
 
 def make_missing_firmware(wanted: Mapping[str, Iterable[str]], root: Tree) -> dict[str, list[str]]:

@@ -16,15 +16,16 @@ from cumulet.core.documents import make_error
 from cumulet.core.errors import ToolError
 from cumulet.core.files import sha256_text
 from cumulet_builder.copyrights import write_copyrights
+from cumulet_builder.elf import with_libraries
 from cumulet_builder.modules import find_modules, make_index, make_load_order
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.render import render
-from cumulet_builder.tree import Node, Tree, read_tar
+from cumulet_builder.tree import Node, Tree, merge, read_tar
 
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "2"
+CODE = "4"
 PACKAGES = ("busybox-static",)
 TOOL_PACKAGES = ("zstd",)
 TEMPLATE = "initramfs/init.sh.j2"
@@ -41,6 +42,7 @@ Compression = Literal["none", "zstd"]
 class InitramfsChoice:
     """What the initramfs does. `binds`: folder of /data/state -> mount point, used where the root has it.
 
+    `inside`: the partition that holds the whole disk, or "" for a disk by itself; `sector`: bytes of its sectors.
     `growth_slack`: sectors of 512 bytes after the data partition that are not worth growing for.
     `wait`: seconds until a root partition that does not appear is given up.
     """
@@ -58,6 +60,14 @@ class InitramfsChoice:
     growth_slack: int = 16384
     wait: int = 30
     compression: Compression = "zstd"
+    inside: str = ""
+    sector: int = 512
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Programs of the base packages that go in, with their libraries."""
+        # busybox has a losetup, but it cannot set the size of sectors.
+        return ("/usr/sbin/losetup",) if self.inside else ()
 
 
 def make_stage(
@@ -73,11 +83,15 @@ def make_stage(
         kernel = read_tar(workshop.needs["kernel"] / "kernel.tar")
         facts = json.loads((workshop.needs["kernel"] / "kernel.json").read_text())
         tree = make_initramfs(choice, kernel, facts["version"], load_busybox(busybox))
+        if choice.programs:
+            # As in the root: a program names its loader by a path below /lib.
+            tree.link("/lib", "usr/lib")
+            tree = merge([tree, with_libraries(read_tar(workshop.needs["base"] / "root.tar"), choice.programs)])
         write_initramfs(tree, choice.compression, toolbox(), workshop)
         write_copyrights([busybox], workshop.folder)
 
     inputs = {"code": CODE, "busybox": digest, "script": sha256_text(make_script(choice, ())), "choice": repr(choice)}
-    return Stage("initramfs", inputs, make, needs)
+    return Stage("initramfs", inputs, make, (*needs, *(("base",) if choice.programs else ())))
 
 
 def make_initramfs(choice: InitramfsChoice, kernel: Tree, version: str, busybox: bytes) -> Tree:
@@ -126,6 +140,8 @@ def make_script(choice: InitramfsChoice, modules: Sequence[str]) -> str:
         overlays=choice.overlays,
         binds=choice.binds,
         data_label=choice.data_label,
+        inside=choice.inside,
+        sector=choice.sector,
         growth_slack=choice.growth_slack,
         wait=choice.wait,
     )

@@ -2,7 +2,8 @@
 
 It leaves in its folder: `kernel.tar` (a layer of the root: modules, unpacked, with
 their indexes), `dtbs.tar`, `vmlinuz`, `config`, `firmware-wanted.json` (module ->
-firmware files it asks for) and `kernel.json` (version, module names, built-in names).
+firmware files it asks for), `drivers.json` (what there is for the devices of the
+device trees) and `kernel.json` (version, module names, built-in names).
 """
 
 from __future__ import annotations
@@ -18,14 +19,24 @@ from typing import TYPE_CHECKING
 from cumulet.core.documents import make_error
 from cumulet.core.errors import Problem, ToolError
 from cumulet_builder.copyrights import package_of
+from cumulet_builder.hardware.devicetree import DeviceTree, read_device_tree
+from cumulet_builder.hardware.drivers import (
+    DriverIndex,
+    make_driver_index,
+    make_drivers_text,
+    want_module,
+    want_modules,
+    want_started,
+)
 from cumulet_builder.modules import ModuleIndex, find_modules, make_index, module_name
 from cumulet_builder.plan import Stage, Workshop
+from cumulet_builder.recipe.board import Without
 from cumulet_builder.tree import Tree, write_tar
 
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "3"
+CODE = "4"
 TOOL_PACKAGES = ("kmod",)
 PACKED = ".xz"
 # Lists that only `depmod` itself and people read.
@@ -38,12 +49,16 @@ class KernelChoice:
 
     `modules` are names or globs; one with a slash is matched against the path below
     `kernel/`, as `net/netfilter/*`. `device_trees` are names without `.dtb`, as
-    `qcom/sdm845-oneplus-enchilada`. `asker` names the recipe in problems.
+    `qcom/sdm845-oneplus-enchilada`; with `follow_device_trees` the modules that their
+    devices ask for go in too, but for those of `without`. `asker` names the recipe in
+    problems.
     """
 
     asker: str
     modules: tuple[str, ...]
     device_trees: tuple[str, ...] = ()
+    follow_device_trees: bool = False
+    without: tuple[Without, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ def make_stage(
         "package": digest,
         "modules": " ".join(sorted(set(choice.modules))),
         "device trees": " ".join(sorted(set(choice.device_trees))),
+        "followed": "\n".join(each.model_dump_json() for each in choice.without) if choice.follow_device_trees else "",
     }
     return Stage("kernel", inputs, make, needs)
 
@@ -89,19 +105,44 @@ def write_kernel(choice: KernelChoice, deb: Path, toolbox: Toolbox, workshop: Wo
     everything = package.modules()
     with workshop.cache.scratch("kernel") as scratch:
         index = make_index(write_indexes(everything, package.version, toolbox, scratch / "all"))
-        kept, problems = find_modules(choice.modules, index, choice.asker)
-        trees, more = find_device_trees(choice, package)
-        if problems or more:
-            raise make_error(problems + more)
-        unpacked = {path.removesuffix(PACKED): unpack_module(path, everything[path]) for path in kept}
+        blobs, missing = find_device_trees(choice, package)
+        trees = [read_device_tree(blobs.read(path), path[1:]) for path in sorted(blobs.nodes)]
+        drivers = make_driver_index(index, package.boot("vmlinuz"), trees)
+        kept, problems = choose_modules(choice, index, everything, trees, drivers)
+        if problems or missing:
+            raise make_error(problems + missing)
+        unpacked = {path.removesuffix(PACKED): data for path, data in kept.items()}
         unpacked |= {path: data for path, data in everything.items() if not path.startswith("kernel/")}
         folder = scratch / "kept"
         lists = write_indexes(unpacked, package.version, toolbox, folder)
         wanted = probe_firmware(
             sorted(path for path in unpacked if path.endswith(".ko")), package.version, toolbox, folder
         )
-        _publish(package, {**unpacked, **lists}, trees, workshop)
-    _write_facts(package.version, index, kept, wanted, workshop.folder)
+        _publish(package, {**unpacked, **lists}, blobs, workshop)
+    _write_facts(package.version, index, list(kept), wanted, workshop.folder)
+    (workshop.folder / "drivers.json").write_text(make_drivers_text(drivers))
+
+
+def choose_modules(
+    choice: KernelChoice,
+    index: ModuleIndex,
+    packed: Mapping[str, bytes],
+    trees: Sequence[DeviceTree],
+    drivers: DriverIndex,
+) -> tuple[dict[str, bytes], list[Problem]]:
+    """Path -> unpacked content of every module that goes in, and what is wrong with the choice."""
+    patterns = list(choice.modules)
+    if choice.follow_device_trees:
+        patterns += want_modules(trees, drivers, choice.without)
+    kept: dict[str, bytes] = {}
+    while True:
+        paths, problems = find_modules(patterns, index, choice.asker)
+        new = {path: unpack_module(path, packed[path]) for path in paths if path not in kept}
+        kept |= new
+        if not new or not choice.follow_device_trees or problems:
+            return dict(sorted(kept.items())), problems
+        # A driver may start parts of its device as devices of their own, which have drivers in turn.
+        patterns += [name for name in want_started(new.values(), drivers) if want_module(name, choice.without)]
 
 
 def load_package(deb: Path) -> Package:
@@ -156,7 +197,11 @@ def make_firmware_wanted(text: str) -> dict[str, list[str]]:
     wanted: dict[str, list[str]] = {}
     name = ""
     for entry in text.split("\0"):
-        key, _, value = entry.strip().partition(":")
+        # `filename: PATH`, and after it fields as `firmware=NAME`.
+        match = re.match(r"(\w+)[:=]\s*(.*)", entry.strip())
+        if match is None:
+            continue
+        key, value = match.groups()
         if key == "filename":
             name = module_name(value.strip())
         elif key == "firmware":

@@ -22,8 +22,12 @@ BUILD = "build.json"
 PUBLISHED = {
     "kernel": ("vmlinuz",),
     "initramfs": ("initrd.img",),
+    "hardware": ("hardware.json",),
     "bitbake": ("boot.img", "disk.simg", "sbom.spdx.json"),
-    "image": ("disk.img", "disk.bmap", "cmdline.txt", "root.tar.zst", "root.oci.tar"),
+    "image": (
+        *("disk.img", "disk.bmap", "disk.simg", "boot.img", "vbmeta.img"),
+        *("cmdline.txt", "root.tar.zst", "root.oci.tar"),
+    ),
 }
 
 
@@ -112,6 +116,8 @@ def _write_documents(recipe: Recipe, lock: AnyLock, folder: Path) -> None:
         "test": list(recipe.test),
         "ssh": recipe.ssh.enabled,
         "kubernetes": kubernetes.model_dump(mode="json") if kubernetes else None,
+        "modem": recipe.modem.model_dump(mode="json") if recipe.modem else None,
+        "gnss": recipe.gnss.model_dump(mode="json") if recipe.gnss else None,
     }
     (folder / "image.json").write_text(json.dumps(image, indent=1))
     (folder / "board.json").write_text(json.dumps(recipe.board.model_dump(mode="json"), indent=1))

@@ -12,6 +12,7 @@ from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.trim import want_kept, want_shipped
 from cumulet_builder.formats.growth import make_growth_tree
 from cumulet_builder.plan import Stage, Workshop
+from cumulet_builder.radio import make_radio_tree
 from cumulet_builder.recipe.model import Recipe, Trim
 from cumulet_builder.system import make_system_tree
 from cumulet_builder.tree import Tree, filter_tree, follow, merge, read_tar, write_tar
@@ -23,6 +24,7 @@ LAYERS = {
     "packages": "root.tar",
     "kernel": "kernel.tar",
     "firmware": "firmware.tar",
+    "juicer": "juicer.tar",
     "kubernetes": "kubernetes.tar",
     "sdk": "sdk.tar",
 }
@@ -40,7 +42,11 @@ def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
         "files": digest_of(files),
         "trim": recipe.trim.model_dump_json(),
     }
-    optional = {"firmware": bool(recipe.board.firmware), "kubernetes": recipe.kubernetes is not None}
+    optional = {
+        "firmware": bool(recipe.board.firmware),
+        "juicer": bool(recipe.board.firmware_from),
+        "kubernetes": recipe.kubernetes is not None,
+    }
     needs = tuple(stage for stage in LAYERS if optional.get(stage, True))
 
     def make(workshop: Workshop) -> None:
@@ -56,7 +62,7 @@ def make_settings_tree(recipe: Recipe, build: str) -> Tree:
 
     `build` names the lock that they go with.
     """
-    return merge([make_growth_tree(), make_system_tree(recipe, build)])
+    return merge([make_growth_tree(), make_system_tree(recipe, build), make_radio_tree(recipe)])
 
 
 def digest_of(tree: Tree) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,7 @@ Goal = Literal["running", "login", "ready"]
 SECONDS: dict[Goal, float] = {"running": 600.0, "login": 900.0, "ready": 1800.0}
 """How long a goal may take from the start, under software emulation."""
 SHUTDOWN_SECONDS = 300.0
+SKY = re.compile(r"cumulet: (gnss: .*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,15 @@ def wait_goal(vm: VirtualMachine, goal: Goal, patience: Patience, tell: Callable
         reached.append(Milestone(state, uptime, round(vm.seconds, 1)))
         tell(reached[-1])
     return reached
+
+
+def describe_sky(vm: VirtualMachine) -> str:
+    """What the guest has said of the satellite systems that its image asks for; empty if it asks for none."""
+    facts = vm.published.gnss
+    if facts is None:
+        return ""
+    found = vm.console.find(SKY)
+    return found[1] if found else f"gnss: what the receiver sees is not said yet; it is within {facts.wait} s"
 
 
 def describe(published: Published, options: Options) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cumulet.core.errors import UsageError
 from cumulet_qemu.published import Published
 
 SHELL_PORT = "hvc0"
 """The guest's name of the second console, where a root shell is started on request."""
 NODE_KEY = "opt/cumulet/node"
+PIN_KEY = "opt/cumulet/modem-pin"
+DEFAULT_PIN = "40927315"
 CONSOLE_KEY = "opt/cumulet/console"
 
 
@@ -23,6 +27,8 @@ class Options:
     `node` is the text of a node document that wins over the one in the image.
     `keep` is a folder whose disk outlives the run. `disk_size` is the size of
     the disk that the guest sees. `arguments` are more words for the kernel.
+    `modem_pin` is the PIN of the simulated SIM, which an image that wants one
+    is told.
     """
 
     firmware: bool = False
@@ -35,6 +41,7 @@ class Options:
     accel: Literal["tcg", "kvm"] = "tcg"
     shell: bool = True
     arguments: tuple[str, ...] = ()
+    modem_pin: str = DEFAULT_PIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class Wiring:
     ssh_port: int
     node: Path | None = None
     firmware: Firmware | None = None
+    ports: Mapping[str, Path] = field(default_factory=dict)
+    modem_pin: Path | None = None
 
 
 def make_argv(published: Published, options: Options, wiring: Wiring) -> list[str]:
@@ -77,15 +86,30 @@ def make_argv(published: Published, options: Options, wiring: Wiring) -> list[st
         *("-rtc", "base=utc"),
         *_make_ports(options, wiring),
         *_make_devices(published, options, wiring),
+        *_make_radio(published, wiring),
         *_make_boot(published, options, wiring),
         *_make_fw_cfg(options, wiring),
     ]
 
 
+def choose_pin(published: Published, environment: Mapping[str, str]) -> str:
+    """The PIN for the simulated SIM: the variable that the recipe names, if it is set on this computer.
+
+    Raises UsageError, which does not tell it, if it is no PIN.
+    """
+    name = published.modem.pin if published.modem is not None else ""
+    pin = environment.get(name, DEFAULT_PIN)
+    if not re.fullmatch(r"[0-9]{4,8}", pin):
+        raise UsageError(f"{name}: the PIN of a SIM is four to eight digits", hint=f"unset {name}, or correct it")
+    return pin
+
+
 def make_kernel_arguments(published: Published, options: Options) -> str:
     """The kernel command line of a direct boot."""
     words = [published.command_line, *_make_extra_arguments(options)]
-    if not any(word.startswith("console=") for word in published.command_line.split()):
+    consoles = {word.removeprefix("console=").partition(",")[0] for word in published.command_line.split()}
+    # A real board's console is another one than QEMU's; the last that is named is the system's.
+    if published.qemu.console not in consoles:
         words.insert(1, f"console={published.qemu.console}")
     return " ".join(words)
 
@@ -128,6 +152,14 @@ def _make_devices(published: Published, options: Options, wiring: Wiring) -> lis
     ]
 
 
+def _make_radio(published: Published, wiring: Wiring) -> list[str]:
+    """The ports behind which devices are simulated, each with the words that the board has for it."""
+    words = []
+    for name, path in wiring.ports.items():
+        words += ["-chardev", _make_socket(name, path), "-device", published.qemu.ports[name]]
+    return words
+
+
 def _without_rom(device: str) -> str:
     """A network card without its boot ROM: nothing boots from the network."""
     name = device.partition(",")[0]
@@ -158,6 +190,8 @@ def _make_fw_cfg(options: Options, wiring: Wiring) -> list[str]:
     words = []
     if wiring.node is not None:
         words += ["-fw_cfg", f"name={NODE_KEY},file={_escape(str(wiring.node))}"]
+    if wiring.modem_pin is not None:
+        words += ["-fw_cfg", f"name={PIN_KEY},file={_escape(str(wiring.modem_pin))}"]
     if options.shell:
         words += ["-fw_cfg", f"name={CONSOLE_KEY},string={SHELL_PORT}"]
     return words

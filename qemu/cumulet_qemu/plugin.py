@@ -82,7 +82,7 @@ def vm(
     request: pytest.FixtureRequest, image: Published, ssh_key: Key, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[VirtualMachine]:
     """The machine, started once per session on a fresh disk."""
-    from cumulet_qemu.machine import Options
+    from cumulet_qemu.machine import Options, choose_pin
     from cumulet_qemu.nodefile import HOSTNAME, make_document
     from cumulet_qemu.published import parse_size
     from cumulet_qemu.vm import VirtualMachine
@@ -95,6 +95,7 @@ def vm(
         cpus=config.getoption("--cumulet-cpus"),
         accel=config.getoption("--cumulet-accel"),
         node=make_document(image, [ssh_key.public], HOSTNAME),
+        modem_pin=choose_pin(image, os.environ),
     )
     logs = Path(config.getoption("--cumulet-logs") or tmp_path_factory.mktemp("logs"))
     with VirtualMachine(image, options, logs) as machine:

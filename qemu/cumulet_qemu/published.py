@@ -34,6 +34,7 @@ class QemuBoard:
     disk: tuple[str, ...]
     network: tuple[str, ...]
     devices: tuple[str, ...]
+    ports: Mapping[str, str]
     firmware: tuple[str, ...]
     firmware_vars: tuple[str, ...]
 
@@ -45,6 +46,23 @@ class Cluster:
     distribution: str
     version: str
     addons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModemFacts:
+    """What an image wants of its modem; `pin` is the variable or file that holds the SIM's PIN, empty without one."""
+
+    apn: str
+    pin: str
+    roaming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GnssFacts:
+    """The satellite systems that an image asks for, and the seconds after which it says which it does not see."""
+
+    constellations: tuple[str, ...]
+    wait: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,14 @@ class Published:
     test: tuple[str, ...]
     ssh: bool = True
     kubernetes: Cluster | None = None
+    modem: ModemFacts | None = None
+    gnss: GnssFacts | None = None
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """The ports that a device is simulated behind: those of the board that the image makes use of."""
+        used = {"modem": self.modem is not None, "gnss": self.gnss is not None}
+        return tuple(name for name, wanted in used.items() if wanted and name in self.qemu.ports)
 
     def file(self, name: str) -> Path:
         """The path of one of the image's files."""
@@ -105,17 +131,20 @@ def make_published(
     architecture = _text(board, "architecture", place)
     if architecture not in ("arm64", "amd64"):
         raise UsageError(f"{place}: architecture: {architecture!r} is neither arm64 nor amd64")
-    kubernetes = image.get("kubernetes")
+    kubernetes, modem, gnss = image.get("kubernetes"), image.get("modem"), image.get("gnss")
+    image_place = f"{folder / 'image.json'}"
     return Published(
         folder=folder,
-        image=_text(image, "image", f"{folder / 'image.json'}"),
+        image=_text(image, "image", image_place),
         board=_text(board, "board", place),
         architecture=cast(Architecture, architecture),
         qemu=_make_board(_object(board["qemu"], "qemu", place), f"{place}: qemu"),
         command_line=command_line,
-        test=_words(image, "test", f"{folder / 'image.json'}"),
+        test=_words(image, "test", image_place),
         ssh=bool(image.get("ssh", True)),
-        kubernetes=_make_cluster(kubernetes, f"{folder / 'image.json'}") if kubernetes is not None else None,
+        kubernetes=_make_cluster(kubernetes, image_place) if kubernetes is not None else None,
+        modem=_make_modem(_object(modem, "modem", image_place)) if modem is not None else None,
+        gnss=_make_gnss(_object(gnss, "gnss", image_place), image_place) if gnss is not None else None,
     )
 
 
@@ -140,6 +169,7 @@ def _make_board(qemu: Mapping[str, object], place: str) -> QemuBoard:
         disk=_words(qemu, "disk", place),
         network=_words(qemu, "network", place),
         devices=_words(qemu, "devices", place),
+        ports={name: str(words) for name, words in _object(qemu.get("ports", {}), "ports", place).items()},
         firmware=_words(qemu, "firmware", place),
         firmware_vars=_words(qemu, "firmware_vars", place),
     )
@@ -150,6 +180,20 @@ def _make_cluster(value: object, place: str) -> Cluster:
     place = f"{place}: kubernetes"
     version = _text(part, "version", place) if part.get("version") is not None else ""
     return Cluster(_text(part, "distribution", place), version, _words(part, "addons", place))
+
+
+def _make_modem(part: Mapping[str, object]) -> ModemFacts:
+    pin = part.get("pin")
+    place = ""
+    if isinstance(pin, dict):
+        # The names that a recipe may leave out, as the image's own scripts have them.
+        default = {"env": "CUMULET_MODEM_PIN", "file": "/etc/cumulet/modem.pin"}[str(pin.get("from"))]
+        place = str(pin.get("name") or pin.get("path") or default)
+    return ModemFacts(str(part.get("apn") or ""), place, bool(part.get("roaming")))
+
+
+def _make_gnss(part: Mapping[str, object], place: str) -> GnssFacts:
+    return GnssFacts(_words(part, "constellations", f"{place}: gnss"), parse_size(part.get("wait"), f"{place}: gnss"))
 
 
 def _load_object(path: Path) -> Mapping[str, object]:

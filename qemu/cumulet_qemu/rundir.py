@@ -102,19 +102,27 @@ def probe_free_port() -> int:
 
 def _make_files(folder: Path, home: Path, published: Published, options: Options) -> Wiring:
     firmware = probe_firmware(published) if options.firmware else None
-    node = folder / "node.yaml" if options.node is not None else None
-    if node is not None and options.node is not None:
-        node.write_text(options.node)
-        node.chmod(0o600)
+    wants_pin = published.modem is not None and bool(published.modem.pin) and "modem" in published.simulated
     return Wiring(
         qmp=folder / "qmp.sock",
         console=folder / "console.sock",
         shell=folder / "shell.sock",
         disk=_make_disk(home, published, options),
         ssh_port=options.ssh_port or probe_free_port(),
-        node=node,
+        node=_write_private(folder / "node.yaml", options.node),
         firmware=Firmware(firmware[0], _copy_variables(home, firmware[1])) if firmware else None,
+        ports={name: folder / f"{name}.sock" for name in published.simulated},
+        modem_pin=_write_private(folder / "modem-pin", options.modem_pin if wants_pin else None),
     )
+
+
+def _write_private(path: Path, text: str | None) -> Path | None:
+    """A file of the run that only its user may read; none without a text."""
+    if text is None:
+        return None
+    path.touch(0o600)
+    path.write_text(text)
+    return path
 
 
 def _make_disk(home: Path, published: Published, options: Options) -> Path:

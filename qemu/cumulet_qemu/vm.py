@@ -25,6 +25,7 @@ from cumulet_qemu.monitor import Monitor
 from cumulet_qemu.published import Published
 from cumulet_qemu.rundir import RunFolder, open_run
 from cumulet_qemu.shell import Shell
+from cumulet_qemu.sim.radio import Radio, open_radio
 from cumulet_qemu.strategy import open_shell
 
 if TYPE_CHECKING:
@@ -204,6 +205,8 @@ class VirtualMachine:
         self.shell_console = (
             enter(self._open_console(self._run.wiring.shell, "shell", deadline)) if self.options.shell else None
         )
+        ports = {name: self._connect(path, deadline) for name, path in self._run.wiring.ports.items()}
+        self.radio: Radio = enter(open_radio(self.published, self.options, ports, self._run.logs))
         self._monitor = self._open_monitor()
         self._stack.callback(self._monitor.close)
         self._begun = time.monotonic()

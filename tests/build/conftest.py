@@ -158,6 +158,12 @@ def amd64(space: Path, store: Store) -> Builder:
     return made
 
 
+@pytest.fixture(scope="session")
+def builder_of() -> Callable[..., Builder]:
+    """`builder_of(folder, *options)`: a builder of one's own."""
+    return lambda folder, *options: Builder(folder, options)
+
+
 @pytest.fixture
 def room(space: Path) -> Iterator[Path]:
     """An empty folder of this test alone."""

@@ -16,6 +16,9 @@ from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder.cache import Cache, open_cache
 from cumulet_builder.engines.debian import artefacts
 from cumulet_builder.engines.debian.artefacts import (
+    LoaderSource,
+    Sources,
+    Toolboxes,
     load_boot_loader,
     make_erofs_stage,
     make_image_stage,
@@ -23,7 +26,7 @@ from cumulet_builder.engines.debian.artefacts import (
     make_words,
 )
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
-from cumulet_builder.formats import Bench, DiskInputs
+from cumulet_builder.formats import Bench, DiskInputs, choose_writers
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.load import load_recipe
 from cumulet_builder.recipe.model import Recipe
@@ -46,6 +49,9 @@ class FakeTools:
     def run(self, argv: Sequence[str | Path], **_: Any) -> proc.Result:
         self.calls.append([str(word) for word in argv])
         return proc.Result((), 0, "", "")
+
+
+TOOLS = Toolboxes(lambda: cast(Toolbox, FakeTools()))
 
 
 @pytest.fixture
@@ -143,7 +149,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, DiskInputs]]:
         return write
 
     names = ("disk", "blockmap", "directory", "tar", "oci")
-    monkeypatch.setattr(artefacts, "FORMATS", {name: writer(name) for name in names})
+    monkeypatch.setattr(
+        artefacts, "choose_writers", lambda boot, formats: {name: writer(name) for name in names if name in formats}
+    )
     return seen
 
 
@@ -166,7 +174,7 @@ def test_the_formats_of_the_recipe_are_written_the_disk_first(
     write: Write, cache: Cache, tmp_path: Path, loader: LockedPackage, written: list[tuple[str, DiskInputs]]
 ) -> None:
     recipe = make_recipe(write, "formats: [tar, blockmap, disk]\n")
-    stage = make_image_stage(recipe, make_lock(), cache, loader, lambda: cast(Toolbox, FakeTools()))
+    stage = make_image_stage(recipe, make_lock(), cache, Sources(loader, None), TOOLS)
     (tmp_path / "stages").mkdir()
     folder = run(stage, cache, needs(tmp_path / "stages"))
     assert [name for name, _ in written] == ["disk", "blockmap", "tar"]
@@ -183,7 +191,7 @@ def test_the_formats_of_the_recipe_are_written_the_disk_first(
 def test_the_data_of_kubernetes_is_on_the_disk_if_there_is_any(
     write: Write, cache: Cache, tmp_path: Path, loader: LockedPackage, written: list[tuple[str, DiskInputs]]
 ) -> None:
-    stage = make_image_stage(make_recipe(write), make_lock(), cache, loader, lambda: cast(Toolbox, FakeTools()))
+    stage = make_image_stage(make_recipe(write), make_lock(), cache, Sources(loader, None), TOOLS)
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/kubernetes").mkdir()
     (tmp_path / "stages/kubernetes/data.tar").touch()
@@ -195,7 +203,7 @@ def test_a_root_that_does_not_fit_is_said_before_anything_is_written(
     write: Write, cache: Cache, tmp_path: Path, loader: LockedPackage, written: list[tuple[str, DiskInputs]]
 ) -> None:
     recipe = make_recipe(write, "disk: {root: 1MiB}\nsize_budget: {root: 1MiB}\n")
-    stage = make_image_stage(recipe, make_lock(), cache, loader, lambda: cast(Toolbox, FakeTools()))
+    stage = make_image_stage(recipe, make_lock(), cache, Sources(loader, None), TOOLS)
     (tmp_path / "stages").mkdir()
     with pytest.raises(UsageError, match=r"disk.root: the root file system takes 1.1 MiB"):
         run(stage, cache, needs(tmp_path / "stages", root_size=1_200_000))
@@ -204,10 +212,45 @@ def test_a_root_that_does_not_fit_is_said_before_anything_is_written(
 
 def test_the_image_knows_what_decides_it(write: Write, cache: Cache, loader: LockedPackage) -> None:
     def make(text: str = "", package: LockedPackage = loader) -> Stage:
-        return make_image_stage(make_recipe(write, text), make_lock(), cache, package, lambda: Toolbox(Path("/none")))
+        return make_image_stage(make_recipe(write, text), make_lock(), cache, Sources(package, None), TOOLS)
 
     other = loader.model_copy(update={"sha256": "other"})
     assert changed(make(), make("formats: [tar]\n")) == {"formats"}
     assert changed(make(), make("disk: {data: 1GiB}\n")) == {"sizes"}
     assert changed(make(), make(package=other)) == {"boot loader"}
     assert changed(make(), make("packages: [vim]\n")) == set()
+
+
+PHONE = """version: 1
+board: phone
+title: P
+architecture: arm64
+kernel: {package: linux-image-arm64, command_line: [console=ttyMSM0]}
+boot: {method: android, android: {disable_verification: true}}
+"""
+
+
+def test_a_phone_has_its_boot_image_and_names_its_root_by_a_word_of_its_own(
+    write: Write, cache: Cache, tmp_path: Path, loader: LockedPackage, written: list[tuple[str, DiskInputs]]
+) -> None:
+    write("phone.yaml", PHONE)
+    recipe = load_recipe(write("r.yaml", "version: 1\nimage: edge\nboard: phone.yaml\ntest: []\n"))
+    stage = make_image_stage(recipe, make_lock(), cache, Sources(loader, None), TOOLS)
+    (tmp_path / "stages").mkdir()
+    folder = run(stage, cache, needs(tmp_path / "stages"))
+    assert (folder / "cmdline.txt").read_text().startswith("cumulet.root=PARTLABEL=root-a ro console=ttyMSM0 ")
+    assert list(choose_writers(recipe.board.boot, recipe.formats)) == [
+        "disk", "blockmap", "boot-image", "sparse", "vbmeta"
+    ]  # fmt: skip
+    assert list(choose_writers(recipe.board.boot, ["tar"])) == ["tar"]
+
+
+def test_a_boards_own_boot_loader_is_taken_out_of_its_package(make_deb: Deb, tmp_path: Path) -> None:
+    deb = make_deb("u-boot-acme", {"usr/lib/u-boot/acme/u-boot.bin": b"u-boot"})
+    assert LoaderSource(deb, "digest", "/usr/lib/u-boot/acme/u-boot.bin").load("u-boot-acme") == b"u-boot"
+    with pytest.raises(UsageError, match="u-boot-acme: no /usr/lib/u-boot/other in it"):
+        LoaderSource(deb, "digest", "/usr/lib/u-boot/other").load("u-boot-acme")
+    (tmp_path / "mine.bin").write_bytes(b"mine")
+    mine = LoaderSource(tmp_path / "mine.bin", "", "")
+    assert mine.load("") == b"mine"
+    assert mine.digest == hashlib.sha256(b"mine").hexdigest()

@@ -69,6 +69,49 @@ def break_image(out: Path, word: str) -> None:
     (out / "tiny" / "cmdline.txt").write_text(word)
 
 
+@pytest.fixture
+def radio(out: Path) -> Path:
+    """The image `tiny` with modem and receiver, simulated on its board."""
+    for name, more in (
+        ("board.json", {"ports": {"modem": "pci-serial,chardev=modem", "gnss": "pci-serial,chardev=gnss"}}),
+        (
+            "image.json",
+            {"modem": {"apn": "cmnet", "pin": {"from": "env"}}, "gnss": {"constellations": ["beidou"], "wait": 1}},
+        ),
+    ):
+        path = out / "tiny" / name
+        document = json.loads(path.read_text())
+        (document["qemu"] if name == "board.json" else document).update(more)
+        path.write_text(json.dumps(document))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fake.blind", "gnss: beidou: asked for, not seen within 1 s; seen: gps"),
+        ("", "gnss: what the receiver sees is not said yet; it is within 1 s"),
+    ],
+)
+def test_a_boot_says_what_of_the_sky_is_not_seen(
+    environment: dict[str, str], radio: Path, tmp_path: Path, words: str, said: str
+) -> None:
+    (radio / "tiny/cmdline.txt").write_text(words)
+    logs = tmp_path / "logs"
+    done = run(environment, "boot", "tiny", "--out", radio, "--until", "running", "--logs", logs)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == said
+    assert (logs / "modem.log").exists()
+
+
+def test_a_pin_of_this_computer_that_is_none_ends_a_boot_before_it_starts(
+    environment: dict[str, str], radio: Path
+) -> None:
+    done = run({**environment, "CUMULET_MODEM_PIN": "12x4"}, "boot", "tiny", "--out", radio, "--until", "running")
+    assert done.returncode == 2
+    assert "12x4" not in done.stderr
+
+
 def test_boot_until_ready_tells_the_guests_own_times(out: Path, environment: dict[str, str]) -> None:
     done = run(environment, "boot", "tiny", "--until", "ready", "--json")
     assert done.returncode == 0, done.stderr

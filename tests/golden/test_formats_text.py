@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cumulet_builder import initramfs
-from cumulet_builder.formats import blockmap, data, esp, growth, root
+from cumulet_builder.formats import blockmap, bootimg, data, esp, growth, root
+from cumulet_builder.formats.check import problems_of_menu
 from cumulet_builder.formats.inputs import DiskInputs
 from cumulet_builder.formats.layout import make_layout, make_sfdisk_script
+from cumulet_builder.recipe.board import Android, Boot, Storage
 from cumulet_builder.recipe.model import Disk
 from cumulet_builder.tree import Tree
 
@@ -49,6 +52,31 @@ def test_partition_types_follow_the_architecture() -> None:
     expect("sfdisk-amd64.txt", make_sfdisk_script(make_layout(Disk(esp="64MiB"), "amd64", "other")))
 
 
+def test_partition_tables_of_boards(inputs: DiskInputs) -> None:
+    phone = replace(inputs, boot=Boot(method="android"), storage=Storage(sector_size=4096, inside="userdata"))
+    expect("sfdisk-phone.txt", make_sfdisk_script(phone.layout))
+    board = replace(inputs, boot=Boot(method="extlinux"), storage=Storage(start="16MiB"))
+    expect("sfdisk-extlinux.txt", make_sfdisk_script(board.layout))
+
+
+def test_menu_of_u_boot(inputs: DiskInputs) -> None:
+    trees = ["/allwinner/sun50i-a64-pinephone-1.1.dtb", "/allwinner/sun50i-a64-pinephone-1.2.dtb"]
+    text = esp.make_menu(inputs, ["root-b", "root-a"], trees)
+    expect("extlinux.conf", text)
+    files = {f"/{slot}/{name}": "" for slot in ("root-a", "root-b") for name in ("vmlinuz", "initrd.img")}
+    files |= {f"/{slot}/dtbs{trees[0]}": "" for slot in ("root-a", "root-b")}
+    assert problems_of_menu(text, files, ("root-a", "root-b")) == []
+
+
+def test_command_of_a_boot_image() -> None:
+    files = (Path("/in/kernel"), Path("/in/initrd.img"), Path("/in/board.dtb"))
+    for name, android in {
+        "mkbootimg-0.txt": Android(),
+        "mkbootimg-2.txt": Android(header_version=2, dtb_offset="0x01f00000", second_offset="0x00000000"),
+    }.items():
+        expect(name, "\n".join(bootimg.make_arguments(android, files, "quiet", Path("/out/boot.img"))) + "\n")
+
+
 def test_boot_entry(inputs: DiskInputs) -> None:
     expect("root-a.conf", esp.make_entry(inputs, "root-a", []))
 
@@ -72,6 +100,11 @@ def test_commands_that_make_file_systems(inputs: DiskInputs) -> None:
 def test_init_script() -> None:
     choice = initramfs.InitramfsChoice("edge-node")
     expect("init.sh", initramfs.make_script(choice, ["virtio_blk.ko", "erofs.ko", "ext4.ko", "overlay.ko"]))
+
+
+def test_init_script_of_a_phone() -> None:
+    choice = initramfs.InitramfsChoice("edge-node", inside="userdata", sector=4096)
+    expect("init-phone.sh", initramfs.make_script(choice, ["loop.ko", "ufs_qcom.ko"]))
 
 
 def test_growing_the_data_partition() -> None:

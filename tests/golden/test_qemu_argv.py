@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cumulet_qemu.machine import Firmware, Options, Wiring, make_argv
+from cumulet.core.errors import UsageError
+from cumulet_qemu.machine import DEFAULT_PIN, Firmware, Options, Wiring, choose_pin, make_argv
 from cumulet_qemu.published import Published, make_published
 
 DATA = Path(__file__).parent / "test_qemu_data"
@@ -32,14 +33,17 @@ ARM64 = {
     "firmware": ["/usr/share/AAVMF/AAVMF_CODE.fd"],
     "firmware_vars": ["/usr/share/AAVMF/AAVMF_VARS.fd"],
 }
+PORTS = {"modem": "pci-serial,chardev=modem,addr=0x10", "gnss": "pci-serial,chardev=gnss,addr=0x11"}
 AMD64 = {**ARM64, "program": "qemu-system-x86_64", "machine": "q35", "cpu": "max", "console": "ttyS0"}
 
 
-def make_image(architecture: str) -> Published:
-    qemu = ARM64 if architecture == "arm64" else AMD64
+def make_image(architecture: str, **more: object) -> Published:
+    qemu = {**(ARM64 if architecture == "arm64" else AMD64), "ports": PORTS}
     board = {"version": 1, "board": f"qemu-{architecture}", "architecture": architecture, "qemu": qemu}
     folder = Path("/out") / f"qemu-{architecture}"
-    return make_published(folder, board, {"image": folder.name, "test": ["base"]}, "root=PARTLABEL=root-a quiet")
+    return make_published(
+        folder, board, {"image": folder.name, "test": ["base"], **more}, "root=PARTLABEL=root-a quiet"
+    )
 
 
 NODE = replace(WIRING, node=RUN / "node.yaml")
@@ -61,6 +65,42 @@ def make_text(argv: list[str]) -> str:
 def test_command_line(name: str) -> None:
     architecture, options, wiring = CASES[name]
     assert make_text(make_argv(make_image(architecture), options, wiring)) == (DATA / f"{name}.txt").read_text()
+
+
+def test_only_what_an_image_uses_is_simulated() -> None:
+    image = make_image("arm64", modem={"apn": "cmnet", "pin": {"from": "env"}}, gnss=None)
+    assert image.simulated == ("modem",)
+    assert make_image("arm64").simulated == ()
+    wiring = replace(WIRING, ports={"modem": RUN / "modem.sock"}, modem_pin=RUN / "modem-pin")
+    text = make_text(make_argv(image, Options(), wiring))
+    assert "-chardev socket,id=modem,server=on,wait=off,path=/run/vm/modem.sock\n" in text
+    assert f"-device {PORTS['modem']}\n" in text
+    # The PIN is in a file that only its owner may read, not among the words that everybody sees.
+    assert "-fw_cfg name=opt/cumulet/modem-pin,file=/run/vm/modem-pin\n" in text
+    assert Options().modem_pin not in text
+
+
+@pytest.mark.parametrize(
+    ("pin", "place"),
+    [
+        ({"from": "env", "name": None}, "CUMULET_MODEM_PIN"),
+        ({"from": "env", "name": "SIM"}, "SIM"),
+        ({"from": "file", "path": None}, "/etc/cumulet/modem.pin"),
+        (None, ""),
+    ],
+)
+def test_the_pin_is_found_by_its_name(pin: object, place: str) -> None:
+    image = make_image("arm64", modem={"apn": None, "pin": pin})
+    assert image.modem is not None
+    assert image.modem.pin == place
+    assert choose_pin(image, {"SIM": "2580"}) == ("2580" if place == "SIM" else DEFAULT_PIN)
+
+
+def test_a_pin_that_is_none_is_refused_without_telling_it() -> None:
+    image = make_image("arm64", modem={"apn": None, "pin": {"from": "env"}})
+    with pytest.raises(UsageError, match="CUMULET_MODEM_PIN: the PIN of a SIM is four to eight digits") as caught:
+        choose_pin(image, {"CUMULET_MODEM_PIN": "12x4"})
+    assert "12x4" not in str(caught.value)
 
 
 def test_machine_starts_paused_and_takes_nothing_from_the_user() -> None:

@@ -70,6 +70,7 @@ def make_recipe(name: str) -> Recipe:
             "device_trees": ["qcom/sdm845-oneplus-enchilada"],
             "command_line": ["console=ttyMSM0,115200"],
         }
+        board |= {"boot": {"method": "android"}, "storage": {"sector_size": 4096, "inside": "userdata"}}
         recipe |= {"ssh": {"enabled": False}, "files": [{"path": "/etc/motd", "content": "Hello\n"}]}
     return Recipe.model_validate(recipe)
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from api_servers import ApiServer, api_servers, unpack_programs
 
 from cumulet_qemu.lab.lab import Lab
 from cumulet_qemu.lab.store import make_lab
@@ -34,6 +35,21 @@ def lab_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return out / "lab-node"
+
+
+@pytest.fixture(scope="session")
+def kube_programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with `kube` and `etcd` of the lab's image, or CUMULET_KUBE_PROGRAMS."""
+    if "CUMULET_KUBE_PROGRAMS" in os.environ:
+        return Path(os.environ["CUMULET_KUBE_PROGRAMS"])
+    return unpack_programs(request.getfixturevalue("lab_image"), tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def planes(kube_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ApiServer]]:
+    """API servers without nodes: `hub`, `edge`, `other`."""
+    with api_servers(tmp_path_factory.mktemp("planes"), kube_programs, ["hub", "edge", "other"]) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from cumulet_qemu.checks import dns
 from cumulet_qemu.lab.lab import Lab
 
 ROLES = ("control", "master", "master")
+SERVERS = ["n1", "n2", "n3"]
 DNS = "10.43.0.10"
 ASK = """
 import socket, sys
@@ -103,3 +104,25 @@ def up(path: Path) -> list[str]:
     """Bring a site up; returns the steps that were done."""
     outcome = Site.load(path).up()
     return [f"{step['step']}@{step['host']}" for step in outcome.steps]
+
+
+def answers(lab: Lab, on: str = "n4") -> bool:
+    """Whether an API server answers on a node, by the node's own balancer and with its kubelet's rights."""
+    ask = ["kubectl", "--kubeconfig=/etc/kubernetes/kubelet.conf", "--request-timeout=3s", "version"]
+    return lab.node(on).run(*ask, check=False).code == 0
+
+
+def write(lab: Lab, name: str, on: str) -> bool:
+    """Make an object; whether it could be made."""
+    return bool(kubectl(lab, "create", "configmap", name, on=on))
+
+
+def whole(lab: Lab, on: str) -> bool:
+    """Whether etcd has all its members."""
+    return members(lab, on) == set(SERVERS)
+
+
+def pause_image(lab: Lab) -> str:
+    """The name of the pause image that every node has."""
+    names = lab.node("n4").run("ctr", "-n", "k8s.io", "images", "list", "-q").out.split()
+    return next(name for name in names if "pause" in name and "@" not in name)

@@ -24,6 +24,7 @@ KUBELET = Path("/var/lib/rancher/k3s/agent/kubelet.kubeconfig")
 KUBECONFIG = SETTINGS / "k3s.yaml"
 TOKEN = SERVER / "token"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+VERSION = os.environ.get("STAND_IN_VERSION", "v1.36.2+k3s1")
 
 
 def fail(text: str) -> NoReturn:
@@ -91,7 +92,7 @@ def go_on(me: dict[str, str], api: bool, member: str) -> NoReturn:
     """Live until killed; a member that has been removed ends itself."""
     ready = False
     while True:
-        answer = ask("/beat", **me, api=api, member=member, boot=BOOT.read_text().strip())
+        answer = ask("/beat", **me, api=api, member=member, boot=BOOT.read_text().strip(), version=VERSION)
         if answer["known"] and not KUBELET.exists():
             write(KUBELET, "kubeconfig\n")
         if answer["serves"] and not KUBECONFIG.exists():
@@ -100,6 +101,15 @@ def go_on(me: dict[str, str], api: bool, member: str) -> NoReturn:
             tell_ready()
             ready = True
         time.sleep(0.2)
+
+
+def reset(source: Path, token: Path) -> None:
+    """Begin again with what a snapshot holds: this server is the only member then."""
+    settings = load_settings(SETTINGS / "config.yaml", "server")
+    state = json.loads(source.read_text())["state"]
+    answer = ask("/reset", name=settings["node-name"], token=token.read_text().strip(), state=state)
+    write(TOKEN, answer["token"] + "\n")
+    write(MEMBER, answer["id"])
 
 
 def run_kubectl(words: list[str]) -> None:
@@ -118,12 +128,19 @@ def run_kubectl(words: list[str]) -> None:
 
 match sys.argv[1:]:
     case ["--version"]:
-        sys.stdout.write("k3s version v1.36.2+k3s1 (stand-in)\ngo version none\n")
+        sys.stdout.write(f"k3s version {VERSION} (stand-in)\ngo version none\n")
     case ["server"]:
         run_server()
     case ["agent", "--config=/etc/rancher/k3s/agent.yaml"]:
         run_agent()
     case ["kubectl", *words]:
         run_kubectl(words)
+    case ["etcd-snapshot", "save", folder, name] if folder.startswith("--dir=") and name.startswith("--name="):
+        where = Path(folder.partition("=")[2]) / f"{name.partition('=')[2]}-{socket.gethostname()}-{int(time.time())}"
+        write(where, json.dumps(ask("/snapshot", name=socket.gethostname())))
+    case ["server", "--cluster-reset", source, token] if source.startswith("--cluster-reset-restore-path="):
+        reset(Path(source.partition("=")[2]), Path(token.removeprefix("--token-file=")))
+    case ["certificate", "rotate"]:
+        ask("/rotate", name=socket.gethostname())
     case words:
         fail(f"no such command: {' '.join(words)}")

@@ -6,8 +6,6 @@ name, no settings that are not flags, nobody in without the token.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
 import shutil
@@ -17,16 +15,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from k3s_cluster import FRESH, Cluster, Handler
 
-from cumulet.core.errors import TargetError
+from cumulet.core.errors import TargetError, UsageError
 from cumulet.site import Outcome, Site
+from cumulet.site.membership import promote, remove
 from cumulet_qemu.lab.container import Container
 from cumulet_qemu.lab.lab import Lab, clear_lab
 from cumulet_qemu.lab.store import make_lab
@@ -43,163 +41,6 @@ NAME, SUBNET, PORT = "ks", "10.53.0.0/24", 8053
 ROLES = {"n1": "control", "n2": "master", "n3": "master", "n4": "worker", "n5": "worker"}
 # Only leads to the stand-in, which lies in /etc: the image is the same whatever the stand-in does.
 SHIM = '#!/bin/sh\nexec /etc/cumulet/stand-in/k3s "$@"\n'
-LEARNS, FRESH = 1.0, 5.0
-"""Seconds until a learner is promoted; seconds after which a silent program counts as dead."""
-
-
-@dataclass
-class Member:
-    """A member of etcd. One that is stuck never catches up."""
-
-    id: str
-    name: str
-    since: float
-    voter: bool
-    stuck: bool = False
-
-
-@dataclass
-class Cluster:
-    """What k3s's servers know together; `events` says what happened, in order."""
-
-    members: dict[str, Member] = field(default_factory=dict)
-    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    beats: dict[str, tuple[float, bool]] = field(default_factory=dict)
-    events: list[str] = field(default_factory=list)
-    stuck: str = ""
-    """Learners of this name that join now never catch up."""
-    token: str = "K10" + "0" * 64 + "::server:stand-in"
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    ids: Iterator[int] = field(default_factory=itertools.count)
-
-    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        with self.lock:
-            self._progress()
-            handler = getattr(self, f"answer_{path.strip('/')}")
-            answer: dict[str, Any] = handler(**body)
-            if "fatal" in answer:
-                self.events.append(f"refused {path} {body.get('name')}: {answer['fatal']}")
-            return answer
-
-    def answer_init(self, name: str, address: str) -> dict[str, Any]:
-        return self._add(name, "init", voter=True)
-
-    def answer_join(self, name: str, address: str, server: str, token: str) -> dict[str, Any]:
-        if token != self.token:
-            return {"fatal": "failed to validate token"}
-        if any(each.name == name for each in self.members.values()):
-            return {"fatal": "duplicate node name found, please use a unique name for this node"}
-        if not all(each.voter for each in self.members.values()):
-            return {"fatal": "etcdserver: too many learner members in cluster"}
-        if not self._has_quorum():
-            return {"fatal": "etcd cluster join failed: context deadline exceeded"}
-        return self._add(name, "join", voter=False)
-
-    def answer_agent(self, name: str, address: str, server: str, token: str) -> dict[str, Any]:
-        if token != self.token:
-            return {"fatal": "failed to validate token"}
-        self.events.append(f"agent {name}")
-        return {}
-
-    def answer_beat(self, name: str, address: str, api: bool, member: str, boot: str) -> dict[str, Any]:
-        if member and member not in self.members:
-            return {"fatal": "this server has been removed from the cluster"}
-        self.beats[name] = (time.monotonic(), api)
-        if any(self._serves(each) for each in self.beats) and name not in self.nodes:
-            self.nodes[name] = {"address": address, "since": time.monotonic(), "annotations": {}}
-            self.events.append(f"known {name}")
-        if name in self.nodes:
-            self.nodes[name]["boot"] = boot
-        return {"known": name in self.nodes, "serves": self._serves(name)}
-
-    def answer_kubectl(self, host: str, words: list[str]) -> dict[str, Any]:
-        if not (self._serves(host) if host else any(map(self._serves, self.beats))):
-            return {"code": 1, "out": "", "err": "The connection to the server 127.0.0.1:6443 was refused"}
-        out, err = "", ""
-        match words:
-            case ["get", "nodes" | "csr,nodes", "-o", "json"]:
-                out = json.dumps({"items": [self._describe(name) for name in self.nodes]})
-            case ["-n", "kube-system", "get", "--ignore-not-found", "configmap" | "secrets", *_]:
-                pass
-            case ["get", "node", name, "-o", path] if name in self.nodes and "EtcdIsVoter" in path:
-                out = {True: "True", False: "False", None: ""}[self._is_voter(name)]
-            case ["get", "node", name, "-o", path] if name in self.nodes and "removed-node-name" in path:
-                out = self.nodes[name]["annotations"].get("removed-node-name", "")
-            case ["get", "node", name, "-o", path] if name in self.nodes and "bootID" in path:
-                ready = self._describe(name)["status"]["conditions"][0]["status"]
-                out = f"{self.nodes[name]['boot']} {ready}"
-            case ["annotate", "--overwrite", "node", name, "etcd.k3s.cattle.io/remove=true"] if name in self.nodes:
-                self.nodes[name]["annotations"]["remove"] = str(time.monotonic())
-            case ["delete", "node", name] if name in self.nodes:
-                del self.nodes[name]
-                self.events.append(f"delete {name}")
-            case _:
-                err = f"not understood: {words}"
-                self.events.append(err)
-        return {"code": 1 if err else 0, "out": out, "err": err}
-
-    def _add(self, name: str, event: str, voter: bool) -> dict[str, Any]:
-        member = Member(f"{next(self.ids):x}", name, time.monotonic(), voter, stuck=name == self.stuck)
-        self.members[member.id] = member
-        self.events.append(f"{event} {name}")
-        return {"id": member.id, "token": self.token}
-
-    def _progress(self) -> None:
-        now = time.monotonic()
-        for member in list(self.members.values()):
-            if not member.voter and not member.stuck and now > member.since + LEARNS and self._lives(member.name):
-                member.voter = True
-                self.events.append(f"promote {member.name}")
-            notes = self.nodes.get(member.name, {}).get("annotations", {})
-            if "remove" in notes and now > float(notes["remove"]) + 0.3:
-                del self.members[member.id]
-                notes["removed-node-name"] = f"{member.name}-{member.id}"
-                self.events.append(f"remove {member.name}")
-
-    def _lives(self, name: str) -> bool:
-        return name in self.beats and time.monotonic() < self.beats[name][0] + FRESH
-
-    def _has_quorum(self) -> bool:
-        voters = [each.name for each in self.members.values() if each.voter]
-        return sum(map(self._lives, voters)) * 2 > len(voters)
-
-    def _is_voter(self, name: str) -> bool | None:
-        return next((each.voter for each in self.members.values() if each.name == name), None)
-
-    def _serves(self, name: str) -> bool:
-        """Whether an API server answers on a node; one on a learner does not."""
-        return self._lives(name) and self.beats[name][1] and bool(self._is_voter(name)) and self._has_quorum()
-
-    def _describe(self, name: str) -> dict[str, Any]:
-        node, voter = self.nodes[name], self._is_voter(name)
-        ready = self._lives(name) and voter is not False and time.monotonic() > node["since"] + 0.5
-        conditions = [{"type": "Ready", "status": str(ready)}]
-        if voter is not None:
-            conditions.append({"type": "EtcdIsVoter", "status": str(voter)})
-        return {
-            "kind": "Node",
-            "metadata": {"name": name, "annotations": node["annotations"]},
-            "status": {"conditions": conditions, "addresses": [{"type": "InternalIP", "address": node["address"]}]},
-        }
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Hands a node's question to the cluster."""
-
-    cluster: Cluster
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        data = json.dumps(self.cluster.answer(self.path, body)).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        # Nodes lose their power in the middle of a question.
-        with contextlib.suppress(ConnectionError):
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -389,3 +230,82 @@ def test_a_site_that_lost_all_power_comes_back_by_itself(site: Site, lab: Lab, c
     site.up()
     assert [each for each in cluster.events[begin:] if not each.startswith("agent")] == []
     assert at_rest(cluster) == WHOLE
+
+
+def test_another_k3s_server_by_server_then_agents(site: Site, lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+    new = tmp_path / "k3s"
+    new.write_text(SHIM.replace("exec ", "STAND_IN_VERSION=v1.36.3+k3s1 exec "))
+    begin = len(cluster.events)
+    site.upgrade(tmp_path)
+    order = [f"{what} {name}" for name in ("n2", "n3", "n1", "n4", "n5") for what in ("drain", "uncordon")]
+    assert [each for each in cluster.events[begin:] if not each.startswith("agent")] == order
+    assert {node["version"] for node in cluster.nodes.values()} == {"v1.36.3+k3s1"}
+    assert at_rest(cluster) == WHOLE
+    # Also after a start from nothing, and only once.
+    lab.node("n4").kill()
+    lab.start([lab.node("n4")])
+    assert "v1.36.3+k3s1" in lab.node("n4").run("k3s", "--version").out
+    begin = len(cluster.events)
+    site.up()
+    assert [each for each in steps_of(site.upgrade(tmp_path)) if "switch" in each] == []
+    assert [each for each in cluster.events[begin:] if each.startswith("drain")] == []
+
+
+def test_programs_of_another_distribution_are_refused(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "kube").write_text("")
+    with pytest.raises(UsageError, match="has no program of k3s"):
+        site.upgrade(tmp_path)
+
+
+def test_a_snapshot_brings_back_what_was_there_and_servers_join_one_at_a_time(
+    site: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    target = tmp_path / "snapshot"
+    site.snapshot(target)
+    with cluster.lock:
+        cluster.nodes["stranger"] = {"address": "10.53.0.99", "since": 0.0, "annotations": {}}
+    begin = len(cluster.events)
+    site.restore(target)
+    servers = [each for each in cluster.events[begin:] if each.split()[0] in ("reset", "join", "promote", "refused")]
+    assert servers == ["reset n1", "join n2", "promote n2", "join n3", "promote n3"]
+    assert sorted(cluster.nodes) == sorted(ROLES)
+    assert at_rest(cluster) == WHOLE
+    assert not site.up().changed
+
+
+def test_new_certificates_one_server_after_the_other(site: Site, cluster: Cluster) -> None:
+    begin = len(cluster.events)
+    site.rotate()
+    assert [each for each in cluster.events[begin:] if each.startswith("rotate")] == [f"rotate n{i}" for i in (1, 2, 3)]
+    assert at_rest(cluster) == WHOLE
+    assert not site.up().changed
+
+
+def test_a_master_that_is_gone_for_good_is_replaced(site: Site, lab: Lab, cluster: Cluster, folder: Path) -> None:
+    path = folder / "site.yaml"
+    lab.node("n3").kill()
+    time.sleep(FRESH)
+    begin = len(cluster.events)
+    promote(path)
+    servers = [each for each in cluster.events[begin:] if each.split()[0] in ("remove", "join", "promote", "refused")]
+    assert servers == ["remove n3", "join n5", "promote n5"]
+    roles = {node.name: node.role for node in Site.load(path).document.nodes}
+    assert roles == {"n1": "master", "n2": "master", "n4": "worker", "n5": "control"}
+    assert at_rest(cluster) == {"n1": True, "n2": True, "n5": True}
+    assert cluster.beats["n1"][1] and not cluster.beats["n5"][1]
+    assert lab.node("n5").run("systemctl", "is-active", "k3s-agent", check=False).out.strip() == "inactive"
+    assert not Site.load(path).up().changed
+
+
+def test_a_worker_leaves_and_all_are_reset(lab: Lab, cluster: Cluster, folder: Path) -> None:
+    path = folder / "site.yaml"
+    begin = len(cluster.events)
+    remove(path, "n4")
+    assert cluster.events[begin:] == ["drain n4", "delete n4"]
+    assert lab.node("n4").run("sh", "-c", "ls /etc/rancher/k3s /var/lib/rancher/k3s/server 2>/dev/null; true").out == ""
+    site = Site.load(path)
+    site.reset()
+    for name in ("n1", "n2", "n5"):
+        state = lab.node(name).run("systemctl", "is-active", "k3s", check=False).out.strip()
+        assert (name, state) == (name, "inactive")
+    assert all(node.state == "not in" for node in site.status().nodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,17 @@ def world(write: Write, here: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(publish, "write_reports", lambda *_, **__: None)
     return made
+
+
+def test_a_build_says_what_nobody_has_seen_yet(world: World, tmp_path: Path) -> None:
+    text = f"{HEAD}features: [gnss-beidou]\n"
+    world.recipe.write_text(text)
+    said = Said()
+    settings = replace(world.settings, overrides=("board.gnss.untested=[beidou]",))
+    build(world.recipe, settings, said)
+    assert any(
+        line.startswith("edge: gnss: beidou: asked for, not seen yet on QEMU virt machine") for line in said.lines
+    )
 
 
 def test_the_first_build_makes_everything_and_the_second_does_nothing(world: World, here: Path) -> None:

@@ -11,30 +11,34 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from device_trees import make_dtb
 
 from cumulet.core import proc
 from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder import kernel
 from cumulet_builder.cache import open_cache
 from cumulet_builder.copyrights import load_copyrights
-from cumulet_builder.firmware import FirmwarePackage, choose_firmware, load_firmware, make_missing_firmware
+from cumulet_builder.firmware import FirmwarePackage, choose_firmware, keep_firmware, make_missing_firmware
 from cumulet_builder.firmware import make_stage as make_firmware_stage
 from cumulet_builder.kernel import make_static_nodes
+from cumulet_builder.opened import load_package_tree
 from cumulet_builder.plan import Workshop
+from cumulet_builder.recipe.board import Without
 from cumulet_builder.toolbox import Toolbox
 from cumulet_builder.tree import Tree, read_tar
 
 VERSION = "6.12.1-arm64"
+PHONE = make_dtb({"/": {"compatible": "acme,phone"}, "/b": {"compatible": "acme,b"}, "/x": {"compatible": "acme,x"}})
 BASE = f"./usr/lib/modules/{VERSION}"
 FILES = {
-    f"./boot/vmlinuz-{VERSION}": b"kernel image",
+    f"./boot/vmlinuz-{VERSION}": b"kernel image\0acme,x\0",
     f"./boot/config-{VERSION}": b"CONFIG_OVERLAY_FS=m\n",
     f"{BASE}/modules.builtin": b"kernel/drivers/virtio/virtio_pci.ko\n",
     f"{BASE}/modules.order": b"kernel/a.ko\n",
     f"{BASE}/kernel/a.ko.xz": lzma.compress(b"module a"),
     f"{BASE}/kernel/b.ko.xz": lzma.compress(b"module b"),
-    f"{BASE}/kernel/c.ko.xz": lzma.compress(b"module c"),
-    f"./usr/lib/linux-image-{VERSION}/qcom/phone.dtb": b"device tree",
+    f"{BASE}/kernel/c.ko.xz": lzma.compress(b"module c\0c-part\0"),
+    f"./usr/lib/linux-image-{VERSION}/qcom/phone.dtb": PHONE,
 }
 
 
@@ -79,9 +83,10 @@ class FakeTools:
             here = {path.name.split(".")[0]: str(path.relative_to(base)) for path in base.glob("kernel/*")}
             lines = [f"{path}:{' ' + here['c'] if name == 'b' else ''}" for name, path in sorted(here.items())]
             (base / "modules.dep").write_text("\n".join(lines) + "\n")
+            (base / "modules.alias").write_text("alias of:N*T*Cacme,b b\nalias platform:c-part a\n")
         if words[0] == "modinfo":
             out = "".join(
-                f"filename:       {path}\0" + ("firmware:       acme/b.bin\0" if path.endswith("b.ko") else "")
+                f"filename:       {path}\0" + ("license=GPL\0firmware=acme/b.bin\0" if path.endswith("b.ko") else "")
                 for path in words[2:]
             )
         return proc.Result(tuple(words), 0, out, "")
@@ -110,11 +115,34 @@ def test_only_what_is_asked_for_is_kept(tmp_path: Path, workshop: Workshop) -> N
     assert layer.read(f"{base}/kernel/b.ko") == b"module b"
     assert f"{base}/modules.order" not in layer.nodes
     assert layer.read(f"{base}/config") == b"CONFIG_OVERLAY_FS=m\n"
-    assert read_tar(workshop.folder / "dtbs.tar").read("/qcom/phone.dtb") == b"device tree"
-    assert (workshop.folder / "vmlinuz").read_bytes() == b"kernel image"
+    assert read_tar(workshop.folder / "dtbs.tar").read("/qcom/phone.dtb") == PHONE
+    assert (workshop.folder / "vmlinuz").read_bytes() == b"kernel image\0acme,x\0"
     facts = json.loads((workshop.folder / "kernel.json").read_text())
     assert facts == {"version": VERSION, "modules": ["b", "c"], "builtin": ["virtio_pci"]}
     assert json.loads((workshop.folder / "firmware-wanted.json").read_text()) == {"b": ["acme/b.bin"]}
+    drivers = json.loads((workshop.folder / "drivers.json").read_text())
+    assert drivers == {"modules": {"acme,b": ["b"]}, "builtin": ["acme,x"], "known": ["a", "b", "c"]}
+
+
+def test_the_modules_that_the_device_tree_asks_for_go_in_by_themselves(tmp_path: Path, workshop: Workshop) -> None:
+    """`b` by its compatible with `c` that it uses; `a` drives what `c` starts."""
+    deb = write_deb(tmp_path / "kernel.deb", FILES)
+    run(kernel.KernelChoice("edge", (), ("qcom/phone",), follow_device_trees=True), deb, workshop)
+    assert json.loads((workshop.folder / "kernel.json").read_text())["modules"] == ["a", "b", "c"]
+
+
+def test_a_module_that_the_board_goes_without_stays_out(tmp_path: Path, workshop: Workshop) -> None:
+    deb = write_deb(tmp_path / "kernel.deb", FILES)
+    without = (Without(modules=("a",), why="nobody needs it"),)
+    run(kernel.KernelChoice("edge", (), ("qcom/phone",), True, without), deb, workshop)
+    assert json.loads((workshop.folder / "kernel.json").read_text())["modules"] == ["b", "c"]
+
+
+def test_what_is_no_device_tree_is_said(tmp_path: Path, workshop: Workshop) -> None:
+    files = {**FILES, f"./usr/lib/linux-image-{VERSION}/qcom/phone.dtb": b"device tree"}
+    with pytest.raises(ToolError) as caught:
+        run(kernel.KernelChoice("edge", (), ("qcom/phone",)), write_deb(tmp_path / "kernel.deb", files), workshop)
+    assert caught.value.message == "qcom/phone.dtb: not a device tree blob"
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path: Path, workshop: Workshop) -> None:
@@ -146,7 +174,7 @@ def test_firmware_comes_with_what_its_links_point_to(tmp_path: Path) -> None:
         {"./lib/firmware/acme/b-1.bin": b"1", "./usr/lib/firmware/acme/other.bin": b"2", "./usr/share/doc/x": b""},
         {"./usr/lib/firmware/acme/b.bin": "b-1.bin"},
     )
-    tree = choose_firmware(load_firmware([deb]), ["acme/b.*"], "board phone")
+    tree = choose_firmware(keep_firmware(load_package_tree(deb)), ["acme/b.*"], "board phone")
     files = {path for path, node in tree.nodes.items() if node.kind != "folder"}
     assert files == {"/usr/lib/firmware/acme/b.bin", "/usr/lib/firmware/acme/b-1.bin"}
 
@@ -154,7 +182,7 @@ def test_firmware_comes_with_what_its_links_point_to(tmp_path: Path) -> None:
 def test_a_firmware_glob_that_matches_nothing_is_a_problem(tmp_path: Path) -> None:
     deb = write_deb(tmp_path / "firmware.deb", {"./usr/lib/firmware/a": b""})
     with pytest.raises(UsageError) as caught:
-        choose_firmware(load_firmware([deb]), ["b*"], "board phone")
+        choose_firmware(keep_firmware(load_package_tree(deb)), ["b*"], "board phone")
     assert str(caught.value.problems[0]).startswith("board phone: no firmware matches 'b*'")
 
 

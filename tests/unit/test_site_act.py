@@ -52,8 +52,9 @@ class FakeHost:
             raise failure(self.name, words, result)
         return result
 
-    async def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        self.files[path] = f"{mode:o} {data.decode()}"
+    async def put_all(self, files: Sequence[tuple[str, bytes, int]]) -> None:
+        self.log.append(f"{self.name} writes {' '.join(path for path, _, _ in files)}")
+        self.files |= {path: f"{mode:o} {data.decode()}" for path, data, mode in files}
 
     async def read(self, path: str) -> str:
         return self.files[path].partition(" ")[2]
@@ -146,6 +147,12 @@ def test_no_more_devices_are_worked_on_than_the_limit(work: Work, limit: int, mo
         host.pause, host.busy = 0.01, busy
     work.run((Phase("w", "workers", tuple(step(name, "x") for name in work.hosts), limit),))
     assert busy[1] == most
+
+
+def test_files_that_follow_each_other_are_written_in_one_go(work: Work) -> None:
+    actions = (Put("/a", "1"), Put("/b", "2"), Run(("between",)), Put("/c", "3"))
+    work.run((Phase("a", "first", (Step("a", "p1", "", "", actions),)),))
+    assert work.log[2:5] == ["p1 writes /a /b", "p1 runs between", "p1 writes /c"]
 
 
 def test_a_failure_ends_the_plan_and_leaves_a_mark(work: Work) -> None:

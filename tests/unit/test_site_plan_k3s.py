@@ -286,3 +286,27 @@ def test_the_token_is_only_in_its_own_file_and_in_no_text_of_a_plan() -> None:
                 assert (action.path, action.mode) == (nodes.TOKEN, 0o600)
                 assert action.content.make({"token": f"{SECRET}\n"}) == f"{SECRET}\n"
     assert late == 4
+
+
+def make_promoted() -> tuple[SiteDocument, SiteFacts]:
+    """p3 is gone for good: p1 becomes a master and p5 the control node; both are still what they were."""
+    roles = {"p1": "master", "p2": "master", "p4": "worker", "p5": "control"}
+    lines = "".join(f"- {{name: {n}, address: 10.0.0.1{n[1]}, role: {role}}}\n" for n, role in roles.items())
+    facts = forget(make_whole(), "p3")
+    return parse_site(f"version: 1\nsite: pier-7\nnodes:\n{lines}", "s"), facts
+
+
+def test_nothing_is_asked_of_a_master_that_has_no_api_server_yet() -> None:
+    site, facts = make_promoted()
+    steps = [step for phase in make_plan(site, facts, {}) for step in phase.steps]
+    (settings,) = (index for index, step in enumerate(steps) if step.id == "masters.settings@p1")
+    assert [step.id for step in steps[:settings] if step.host == "p1" and "kubectl" in str(step.actions)] == []
+
+
+def test_an_agent_that_becomes_a_server_ends_and_loses_its_name_first() -> None:
+    site, facts = make_promoted()
+    steps = [step for phase in make_plan(site, facts, {}) for step in phase.steps if step.name.startswith("kubernetes")]
+    assert [step.id for step in steps[:4]] == [
+        "kubernetes.token@p2", "kubernetes.stop@p5", "kubernetes.forget@p2", "kubernetes.join@p5",
+    ]  # fmt: skip
+    assert "annotate" not in str(steps)

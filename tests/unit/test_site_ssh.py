@@ -322,10 +322,40 @@ def test_a_file_is_written_with_its_permissions_and_read_back(tmp_path: Path) ->
     with_host(tmp_path, use)
 
 
+def test_several_files_are_one_round_trip(tmp_path: Path) -> None:
+    contents = [b"", b"one", b"x" * 300_000, b"last"]
+    files = [(str(tmp_path / f"etc/{number}/it's"), data, 0o600 + number) for number, data in enumerate(contents)]
+
+    async def use(host: Host, device: Device) -> None:
+        before = len(device.children)
+        await host.put_all(files)
+        assert len(device.children) == before + 1
+
+    with_host(tmp_path, use)
+    for path, data, mode in files:
+        assert (Path(path).read_bytes(), Path(path).stat().st_mode & 0o777) == (data, mode)
+        assert [each.name for each in Path(path).parent.iterdir()] == ["it's"]
+
+
+def test_of_several_files_none_is_changed_if_one_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "taken").write_text("no folder")
+    files = [(str(tmp_path / "file"), b"new", 0o644), (str(tmp_path / "taken/file"), b"new", 0o644)]
+
+    async def use(host: Host, device: Device) -> None:
+        with pytest.raises(TargetError) as caught:
+            await host.put_all(files)
+        assert caught.value.message == f"p1: {tmp_path}/taken/file: File exists"
+
+    with_host(tmp_path, use)
+    assert (tmp_path / "file").read_text() == "old"
+    assert not (tmp_path / "file.new").exists()
+
+
 def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
-    full = tmp_path / "bin/cat"
+    full = tmp_path / "bin/head"
     full.parent.mkdir()
-    full.write_text("#!/bin/sh\nhead -c 3\necho 'cat: write error: No space left on device' >&2\nexit 1\n")
+    full.write_text("#!/bin/sh\nprintf new\necho 'head: write error: No space left on device' >&2\nexit 1\n")
     full.chmod(0o755)
     path = tmp_path / "etc/file"
     path.parent.mkdir()

@@ -136,8 +136,8 @@ def test_a_kernel_argument_of_words(machine: Machine) -> None:
     argument = "cumulet.node=role=control,hostname=x,address=fd00::5/64,gateway=fd00::1,dns=fd00::2"
     assert machine.start(argument=argument).stderr == ""
     assert machine.env == {"role": "control", "hostname": "x", "address": "fd00::5"}
-    assert machine.network[-5:] == [
-        "Address=fd00::5/64", "Gateway=fd00::1", "DNS=fd00::2", "[DHCPv4]", "UseHostname=no"
+    assert machine.network[-7:] == [
+        "Address=fd00::5/64", "DNS=fd00::2", "[DHCPv4]", "UseHostname=no", "[Route]", "Gateway=fd00::1", "Metric=1024"
     ]  # fmt: skip
 
 
@@ -174,8 +174,9 @@ interface: end0
     assert machine.keys == [KEY, OTHER]
     assert machine.env == {"role": "single", "hostname": "cumulet-012345", "address": "10.0.0.11"}
     assert machine.network == [
-        "[Match]", "Name=end0", "[Network]", "Address=10.0.0.11/24", "Gateway=10.0.0.254",
+        "[Match]", "Name=end0", "[Network]", "Address=10.0.0.11/24",
         "DNS=10.0.0.1", "DNS=10.0.0.2", "[DHCPv4]", "UseHostname=no",
+        "[Route]", "Gateway=10.0.0.254", "Metric=1024",
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
@@ -97,7 +98,7 @@ def choose_ending(choices: Choices) -> tuple[bool, Goal | None]:
 
 def make_options(published: Published, choices: Choices) -> Options:
     """The machine's options from the command line. Raises UsageError for a size or document that is wrong."""
-    from cumulet_qemu.machine import Options
+    from cumulet_qemu.machine import Options, choose_pin
     from cumulet_qemu.nodefile import load_document, make_document
     from cumulet_qemu.published import parse_size
 
@@ -111,6 +112,7 @@ def make_options(published: Published, choices: Choices) -> Options:
         keep=choices["keep"],
         disk_size=parse_size(disk_size, "--disk-size") if disk_size else None,
         accel=choices["accel"],
+        modem_pin=choose_pin(published, os.environ),
     )
 
 
@@ -120,15 +122,19 @@ def load_keys(folder: Path) -> list[str]:
 
 
 def run_until(vm: VirtualMachine, goal: Goal, choices: Choices) -> list[Milestone]:
-    """Wait for the state and print every one on the way."""
-    from cumulet_qemu.boot import wait_goal
+    """Wait for the state and print every one on the way, and last what the receiver sees if there is one."""
+    from cumulet_qemu.boot import describe_sky, wait_goal
     from cumulet_qemu.guest import Patience
 
     def tell(milestone: Milestone) -> None:
         uptime = f"uptime {milestone.uptime:.1f} s" if milestone.uptime is not None else "ssh answers"
         say(f"{milestone.seconds:8.1f} s  {milestone.state}  ({uptime})")
 
-    return wait_goal(vm, goal, Patience(choices["time_scale"]), tell)
+    reached = wait_goal(vm, goal, Patience(choices["time_scale"]), tell)
+    sky = describe_sky(vm)
+    if sky:
+        say(sky)
+    return reached
 
 
 def attach_console(vm: VirtualMachine) -> None:

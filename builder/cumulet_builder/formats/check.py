@@ -18,7 +18,16 @@ from cumulet_builder.toolbox import Toolbox
 
 NAMES = ("esp", "root-a", "root-b", "data")
 LOADERS = ("/EFI/BOOT/BOOTAA64.EFI", "/EFI/BOOT/BOOTX64.EFI")
+EXTLINUX = "/extlinux/extlinux.conf"
 EXT4_MAGIC = 0xEF53
+# What chips look for at the start of a boot loader: Allwinner, Rockchip (scrambled, and newer), NXP.
+MARKS = (
+    (4, b"eGON.BT0"),
+    (0, bytes.fromhex("3b8cdcfcbe9f9d51")),
+    (0, b"RKNS"),
+    (0, bytes.fromhex("d1002040")),
+    (0, bytes.fromhex("d1002041")),
+)
 NEEDED_KEYS = ("linux", "initrd", "options")
 
 
@@ -31,24 +40,48 @@ class Span:
     kind: str
 
 
-def problems_of_disk(image: Path, toolbox: Toolbox) -> list[Problem]:
+@dataclass(frozen=True)
+class Loader:
+    """A boot loader that must stand on the disk, and the byte where it begins."""
+
+    content: bytes
+    offset: int
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a disk must be: the names of its partitions, the bytes of its sectors, the board's own boot loader."""
+
+    names: tuple[str, ...] = NAMES
+    sector: int = SECTOR
+    loader: Loader | None = None
+
+
+def problems_of_disk(image: Path, toolbox: Toolbox, wish: Wish = Wish()) -> list[Problem]:
     """What is wrong with a disk image; empty if nothing is."""
-    dump = toolbox.run(["sfdisk", "--json", image], folders=[image.parent], check=False)
+    words: list[str | Path] = ["sfdisk", *sector_option(wish.sector), "--json", image]
+    dump = toolbox.run(words, folders=[image.parent], check=False)
     if dump.code != 0:
         return [_problem(image, f"no partition table: {dump.err.strip() or dump.out.strip()}")]
     table = make_table(dump.out)
-    problems = [_problem(image, text) for text in problems_of_table(table, image.stat().st_size)]
+    problems = [_problem(image, text) for text in problems_of_table(table, image.stat().st_size, wish.names)]
     if problems:
         return problems
     found = [
         *problems_of_root(image, table["root-a"]),
         *problems_of_data(image, table["data"]),
-        *problems_of_esp(probe_esp(image, table["esp"].start, toolbox), tuple(table)),
+        *(problems_of_esp(probe_esp(image, table["esp"].start, toolbox), tuple(table)) if "esp" in wish.names else ()),
+        *(problems_of_loader(image, wish.loader) if wish.loader else ()),
     ]
     check = ["e2fsck", "-n", "-f", f"{image}?offset={table['data'].start}"]
     if toolbox.run(check, folders=[image.parent], check=False).code != 0:
         found.append("partition data: its file system has errors")
     return [_problem(image, text) for text in found]
+
+
+def sector_option(sector: int) -> tuple[str, ...]:
+    """What tells sfdisk the size of the sectors, if it would take another one."""
+    return () if sector == SECTOR else ("--sector-size", str(sector))
 
 
 def make_table(text: str) -> dict[str, Span]:
@@ -61,9 +94,9 @@ def make_table(text: str) -> dict[str, Span]:
     }
 
 
-def problems_of_table(table: Mapping[str, Span], size: int) -> list[str]:
+def problems_of_table(table: Mapping[str, Span], size: int, names: Sequence[str] = NAMES) -> list[str]:
     """What is wrong with the partitions on a disk of `size` bytes."""
-    problems = [f"no partition named {name}" for name in NAMES if name not in table]
+    problems = [f"no partition named {name}" for name in names if name not in table]
     for name, kind in (("esp", TYPE_ESP), ("data", TYPE_DATA)):
         if name in table and table[name].kind != kind:
             problems.append(f"partition {name} has type {table[name].kind}, not {kind}")
@@ -97,6 +130,16 @@ def problems_of_data(image: Path, span: Span) -> list[str]:
     return [] if label == "data" else [f"partition data has the label {label!r}, not 'data'"]
 
 
+def problems_of_loader(image: Path, loader: Loader) -> list[str]:
+    """What is wrong with the boot loader on the disk: its content, and the mark that its chip looks for."""
+    there = _read(image, loader.offset, len(loader.content))
+    if there != loader.content:
+        return [f"the boot loader is not at byte {loader.offset}"]
+    if not any(there[place:].startswith(mark) for place, mark in MARKS):
+        return [f"what stands at byte {loader.offset} is no boot loader of Allwinner's, Rockchip's or NXP's chips"]
+    return []
+
+
 def probe_esp(image: Path, start: int, toolbox: Toolbox) -> dict[str, str]:
     """Path -> text of the boot entries; path -> "" of every other file of the partition."""
     place, env = f"{image}@@{start}", {"MTOOLS_SKIP_CHECK": "1"}
@@ -104,13 +147,15 @@ def probe_esp(image: Path, start: int, toolbox: Toolbox) -> dict[str, str]:
     files = {
         line.removeprefix("::"): "" for line in listing.out.splitlines() if line.startswith("::") and line[-1] != "/"
     }
-    for path in [path for path in files if path.startswith("/loader/entries/")]:
+    for path in [path for path in files if path.startswith("/loader/entries/") or path == EXTLINUX]:
         files[path] = toolbox.run(["mtype", "-i", place, f"::{path}"], folders=[image.parent], env=env).out
     return files
 
 
 def problems_of_esp(files: Mapping[str, str], partitions: Sequence[str]) -> list[str]:
     """What is wrong with the boot partition's files, given the names of the disk's partitions."""
+    if EXTLINUX in files:
+        return [f"partition esp: {EXTLINUX}: {each}" for each in problems_of_menu(files[EXTLINUX], files, partitions)]
     problems = []
     if not any(loader in files for loader in LOADERS):
         problems.append(f"partition esp: none of {', '.join(LOADERS)} is there")
@@ -124,23 +169,58 @@ def problems_of_esp(files: Mapping[str, str], partitions: Sequence[str]) -> list
 
 def problems_of_entry(text: str, files: Mapping[str, str], partitions: Sequence[str]) -> list[str]:
     """What is wrong with one boot entry."""
-    pairs = [line.split(None, 1) for line in text.splitlines() if line.strip()]
-    values = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+    values = _read_pairs(text.splitlines())
     problems = [f"no line '{key}'" for key in NEEDED_KEYS if key not in values]
     problems += [
         f"{key} names {values[key]}, which is not there"
         for key in ("linux", "initrd", "devicetree")
         if key in values and values[key] not in files
     ]
-    roots = [word.removeprefix("root=") for word in values.get("options", "").split() if word.startswith("root=")]
-    if len(roots) != 1:
-        problems.append(f"{len(roots)} times root= in its options")
-    problems += [
+    return problems + problems_of_root_word(values.get("options", ""), partitions)
+
+
+def problems_of_menu(text: str, files: Mapping[str, str], partitions: Sequence[str]) -> list[str]:
+    """What is wrong with extlinux.conf: each entry's files must be there, its root a partition of this disk."""
+    entries: dict[str, list[str]] = {}
+    name = ""
+    top: list[str] = []
+    for line in text.splitlines():
+        words = line.split(None, 1)
+        if words[:1] == ["label"]:
+            name = words[-1].strip()
+            entries[name] = []
+        elif words and not words[0].startswith("#"):
+            (entries[name] if name else top).append(line)
+    default = _read_pairs(top).get("default", "")
+    problems = [] if default in entries else [f"default {default!r} is no entry"]
+    folders = {parent for path in files for parent in map(str, Path(path).parents)}
+    for label, lines in entries.items():
+        values = _read_pairs(lines)
+        found = [f"no line '{key}'" for key in ("kernel", "initrd", "append") if key not in values]
+        found += [
+            f"{key} names {values[key]}, which is not there"
+            for key in ("kernel", "initrd", "fdt", "fdtdir")
+            if key in values and values[key] not in (folders if key == "fdtdir" else files)
+        ]
+        found += problems_of_root_word(values.get("append", ""), partitions)
+        problems += [f"{label}: {each}" for each in found]
+    return problems
+
+
+def problems_of_root_word(options: str, partitions: Sequence[str]) -> list[str]:
+    """What is wrong with the root that a kernel command line names."""
+    roots = [word.removeprefix("root=") for word in options.split() if word.startswith("root=")]
+    problems = [] if len(roots) == 1 else [f"{len(roots)} times root= in its options"]
+    return problems + [
         f"root={name}, but no partition has this label"
         for name in roots
         if name.removeprefix("PARTLABEL=") not in partitions
     ]
-    return problems
+
+
+def _read_pairs(lines: Sequence[str]) -> dict[str, str]:
+    pairs = [line.split(None, 1) for line in lines if line.strip()]
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
 
 
 def _problem(image: Path, text: str) -> Problem:

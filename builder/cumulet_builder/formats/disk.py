@@ -1,4 +1,4 @@
-"""The disk image: a partition table and four partitions in one sparse file.
+"""The disk image: a partition table and its partitions in one sparse file, with the board's boot loader before them.
 
 Only ranges that must be written are stored, found from the file systems' own
 books and not from zeros: a block map made of the image is then safe to flash on
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cumulet.core.errors import TargetError, UsageError
-from cumulet_builder.formats.check import problems_of_disk
+from cumulet_builder.formats.check import Loader, Wish, problems_of_disk, sector_option
 from cumulet_builder.formats.data import Range, probe_used, write_data
 from cumulet_builder.formats.esp import write_esp
 from cumulet_builder.formats.inputs import Bench, DiskInputs
@@ -31,30 +31,36 @@ def write(inputs: DiskInputs, bench: Bench) -> None:
     """
     layout = inputs.layout
     check_root_fits(inputs)
+    check_loader_fits(inputs)
     with tempfile.TemporaryDirectory(prefix=".disk-", dir=bench.folder) as name:
         work = Path(name)
         esp, data, table = work / "esp.img", work / "data.img", work / "table.img"
-        write_esp(inputs, esp, bench)
         write_data(inputs, data, bench)
         write_table(layout, table, bench)
         parts: list[tuple[Path, int, list[Range]]] = [
             (table, 0, [(0, ALIGN), (layout.size - ALIGN, layout.size)]),
-            (esp, layout.partition("esp").start, [(0, probe_end(esp))]),
             (inputs.root, layout.partition("root-a").start, [(0, inputs.root.stat().st_size)]),
             (data, layout.partition("data").start, probe_used(data, bench)),
         ]
+        if layout.place.esp:
+            write_esp(inputs, esp, bench)
+            parts.append((esp, layout.partition("esp").start, [(0, probe_end(esp))]))
+        if inputs.loader is not None:
+            parts.append((inputs.loader, inputs.loader_offset, [(0, inputs.loader.stat().st_size)]))
         image = work / NAME
         with image.open("wb") as stream:
             stream.truncate(layout.size)
             for source, start, ranges in parts:
                 copy_ranges(source, stream.fileno(), start, ranges)
-        refuse_broken(image, bench)
+        refuse_broken(image, inputs, bench)
         image.replace(bench.folder / NAME)
 
 
-def refuse_broken(image: Path, bench: Bench) -> None:
+def refuse_broken(image: Path, inputs: DiskInputs, bench: Bench) -> None:
     """Raise TargetError with everything that would keep the disk from booting."""
-    problems = problems_of_disk(image, bench.toolbox)
+    loader = Loader(inputs.loader.read_bytes(), inputs.loader_offset) if inputs.loader is not None else None
+    wish = Wish(tuple(each.name for each in inputs.layout.partitions), inputs.layout.place.sector, loader)
+    problems = problems_of_disk(image, bench.toolbox, wish)
     if problems:
         raise TargetError("; ".join(f"{image.name}: {each.message}" for each in problems), hint=problems[0].hint)
 
@@ -69,12 +75,31 @@ def check_root_fits(inputs: DiskInputs) -> None:
         )
 
 
+def check_loader_fits(inputs: DiskInputs) -> None:
+    """Raise UsageError if the board's boot loader would lie over the partition table or the first partition."""
+    if inputs.loader is None:
+        return
+    place, size = inputs.layout.place, inputs.loader.stat().st_size
+    # The table is in sector 1, its 128 entries of 128 bytes follow.
+    first, last = place.sector * 2 + 128 * 128, place.start
+    if inputs.loader_offset < first:
+        raise UsageError(
+            f"boot.loader: at byte {inputs.loader_offset} it would lie over the partition table",
+            hint=f"boot.loader.offset: {-(-first // 1024)}KiB is the first that does not",
+        )
+    if inputs.loader_offset + size > last:
+        raise UsageError(
+            f"boot.loader: {size} bytes from {inputs.loader_offset} on reach into the first partition at {last}",
+            hint=f"storage.start: {(inputs.loader_offset + size >> 20) + 1}MiB",
+        )
+
+
 def write_table(layout: Layout, target: Path, bench: Bench) -> None:
     """Write an otherwise empty disk with the partition table."""
     with target.open("wb") as stream:
         stream.truncate(layout.size)
     bench.toolbox.run(
-        ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", target],
+        ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", *sector_option(layout.place.sector), target],
         folders=[target.parent],
         input=make_sfdisk_script(layout),
         log=bench.log,

@@ -2,7 +2,8 @@
 
 Files of a slot lie in a folder of its name, so that an update writes the other
 slot's folder and, last, its entry. The entry of an update is named `root-b+3.conf`:
-the boot loader counts three tries down and goes back when none was blessed.
+the boot loader counts three tries down and goes back when none was blessed. A board whose
+U-Boot starts the kernel itself has extlinux.conf instead, which knows no tries.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cumulet.core.errors import UsageError
+from cumulet_builder.formats.check import EXTLINUX
 from cumulet_builder.formats.inputs import Bench, DiskInputs
 from cumulet_builder.recipe.model import Architecture
 from cumulet_builder.render import render
@@ -29,9 +31,9 @@ BOOT_LOADERS: dict[Architecture, tuple[str, str]] = {
 LARGE, SMALL = 136 << 20, 34 << 20
 
 
-def make_command_line(words: Sequence[str], slot: str) -> str:
-    """The kernel's command line for a root slot."""
-    return " ".join([f"root=PARTLABEL={slot}", "ro", *words])
+def make_command_line(words: Sequence[str], slot: str, key: str = "root") -> str:
+    """The kernel's command line for a root slot; `key` is the word that names the root."""
+    return " ".join([f"{key}=PARTLABEL={slot}", "ro", *words])
 
 
 def make_entry_name(slot: str, tries: int | None = None) -> str:
@@ -54,15 +56,29 @@ def make_entry(inputs: DiskInputs, slot: str, device_trees: Sequence[str]) -> st
 def make_esp(inputs: DiskInputs, device_trees: Tree, slot: str = "root-a") -> dict[str, bytes | Path]:
     """Path on the partition -> content, in the order of writing: what completes a slot comes last."""
     names = sorted(path for path, node in device_trees.nodes.items() if node.kind == "file")
-    content: dict[str, bytes | Path] = {
-        f"/EFI/BOOT/{BOOT_LOADERS[inputs.architecture][1]}": inputs.boot_loader,
-        "/loader/loader.conf": render("boot/loader.conf.j2").encode(),
-        f"/{slot}/vmlinuz": inputs.kernel,
-        f"/{slot}/initrd.img": inputs.initramfs,
-    }
+    content: dict[str, bytes | Path] = {}
+    extlinux = inputs.boot.method == "extlinux"
+    if not extlinux:
+        content[f"/EFI/BOOT/{BOOT_LOADERS[inputs.architecture][1]}"] = inputs.boot_loader
+        content["/loader/loader.conf"] = render("boot/loader.conf.j2").encode()
+    content |= {f"/{slot}/vmlinuz": inputs.kernel, f"/{slot}/initrd.img": inputs.initramfs}
     content |= {f"/{slot}/dtbs{name}": device_trees.read(name) for name in names}
-    content[f"/loader/entries/{make_entry_name(slot)}"] = make_entry(inputs, slot, names).encode()
+    if extlinux:
+        content[EXTLINUX] = make_menu(inputs, [slot], names).encode()
+    else:
+        content[f"/loader/entries/{make_entry_name(slot)}"] = make_entry(inputs, slot, names).encode()
     return content
+
+
+def make_menu(inputs: DiskInputs, slots: Sequence[str], device_trees: Sequence[str]) -> str:
+    """extlinux.conf for these slots, the first of them the default. Of several device trees U-Boot picks."""
+    return render(
+        "boot/extlinux.conf.j2",
+        image=inputs.image,
+        slots=[(slot, make_command_line(inputs.command_line, slot)) for slot in slots],
+        device_tree=device_trees[0] if len(device_trees) == 1 else None,
+        device_trees=bool(device_trees),
+    )
 
 
 def make_format_arguments(inputs: DiskInputs, target: Path) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from cumulet_builder.formats.layout import Layout, make_layout, make_uuid
-from cumulet_builder.recipe.model import Architecture, Disk
+from cumulet_builder.formats.layout import Layout, make_layout, make_place, make_uuid
+from cumulet_builder.recipe.board import Boot, Storage
+from cumulet_builder.recipe.model import Architecture, Disk, parse_size
 from cumulet_builder.toolbox import Toolbox
 
 
@@ -20,7 +21,8 @@ class DiskInputs:
     boot loader's entries; `epoch` is every time stamp, in seconds. `root` is the erofs
     image, `root_tree` the tar archive it was made of, `data_tree` the first content of
     the data partition (or None), `device_trees` a tar archive, `boot_loader` the EFI
-    program of systemd-boot, `command_line` the kernel's words without `root=`.
+    program of systemd-boot, `command_line` the kernel's words without `root=`, `loader` the
+    board's own boot loader (or None).
     """
 
     image: str
@@ -37,11 +39,19 @@ class DiskInputs:
     device_trees: Path
     boot_loader: Path
     command_line: tuple[str, ...]
+    boot: Boot = field(default_factory=Boot)
+    storage: Storage = field(default_factory=Storage)
+    loader: Path | None = None
 
     @property
     def layout(self) -> Layout:
         """Where the parts lie on the disk."""
-        return make_layout(self.sizes, self.architecture, self.seed)
+        return make_layout(self.sizes, self.architecture, self.seed, make_place(self.boot, self.storage))
+
+    @property
+    def loader_offset(self) -> int:
+        """Where the board's own boot loader begins on the disk, in bytes."""
+        return parse_size(self.boot.loader.offset) if self.boot.loader else 0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,11 +65,12 @@ class DiskInputs:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a format works: the tools, the folder it fills, the log."""
+    """Where a format works: the tools, the folder it fills, the log, and the tools of Android's formats."""
 
     toolbox: Toolbox
     folder: Path
     log: IO[str]
+    android: Toolbox | None = None
 
 
 Writer = Callable[[DiskInputs, Bench], None]

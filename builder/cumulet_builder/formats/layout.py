@@ -2,7 +2,9 @@
 
     1 MiB | esp | root-a | root-b | data | 1 MiB for the second table
 
-Every identifier comes from a seed, so that the same inputs make the same bytes.
+A board may begin later, to leave room for its boot loader, and a phone's disk has no
+esp: its kernel is in partitions of the phone. Every identifier comes from a seed, so that
+the same inputs make the same bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cumulet_builder.recipe.board import Boot, Storage
 from cumulet_builder.recipe.model import Architecture, Disk, parse_size
 
 SECTOR = 512
@@ -23,6 +26,17 @@ TYPE_ROOT: dict[Architecture, str] = {
 }
 SLOTS = ("root-a", "root-b")
 NAMESPACE = uuid.UUID("6f2c1d3a-5b0e-4a57-9f0a-3c6b8f4f7a11")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a board wants of a disk: bytes of its sectors, where the first partition begins, whether there is an
+    esp, and whether that one is marked as the one to boot from."""
+
+    sector: int = SECTOR
+    start: int = ALIGN
+    esp: bool = True
+    bootable: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,7 @@ class Layout:
     identifier: str
     partitions: tuple[Partition, ...]
     size: int
+    place: Place = Place()
 
     def partition(self, name: str) -> Partition:
         """The partition with this label."""
@@ -54,29 +69,37 @@ def make_uuid(seed: str, what: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{seed}/{what}"))
 
 
-def make_layout(sizes: Disk, architecture: Architecture, seed: str) -> Layout:
+def make_place(boot: Boot, storage: Storage) -> Place:
+    """What a board that boots so, from such storage, wants of a disk."""
+    extlinux = boot.method == "extlinux"
+    return Place(storage.sector_size, parse_size(storage.start), boot.method != "android", extlinux)
+
+
+def make_layout(sizes: Disk, architecture: Architecture, seed: str, place: Place = Place()) -> Layout:
     """The layout for these sizes; each is rounded up to whole MiB."""
     root = TYPE_ROOT[architecture]
     parts: Sequence[tuple[str, str, str]] = (
-        ("esp", TYPE_ESP, sizes.esp),
+        *((("esp", TYPE_ESP, sizes.esp),) if place.esp else ()),
         ("root-a", root, sizes.root),
         ("root-b", root, sizes.root),
         ("data", TYPE_DATA, sizes.data),
     )
-    start, partitions = ALIGN, []
+    start, partitions = place.start, []
     for name, kind, text in parts:
         size = -(-parse_size(text) // ALIGN) * ALIGN
         partitions.append(Partition(name, kind, make_uuid(seed, f"partition/{name}").upper(), start, size))
         start += size
-    return Layout(make_uuid(seed, "disk").upper(), tuple(partitions), start + ALIGN)
+    return Layout(make_uuid(seed, "disk").upper(), tuple(partitions), start + ALIGN, place)
 
 
 def make_sfdisk_script(layout: Layout) -> str:
     """What `sfdisk` reads to write the partition table."""
-    lines = ["label: gpt", f"label-id: {layout.identifier}", "unit: sectors", f"first-lba: {ALIGN // SECTOR}", ""]
-    lines += [
-        f"start={each.start // SECTOR}, size={each.size // SECTOR}, "
-        f'type={each.kind}, uuid={each.identifier}, name="{each.name}"'
-        for each in layout.partitions
-    ]
+    sector, place = layout.place.sector, layout.place
+    lines = ["label: gpt", f"label-id: {layout.identifier}", "unit: sectors", f"first-lba: {place.start // sector}", ""]
+    for each in layout.partitions:
+        marks = ", attrs=LegacyBIOSBootable" if place.bootable and each.name == "esp" else ""
+        lines.append(
+            f"start={each.start // sector}, size={each.size // sector}, "
+            f'type={each.kind}, uuid={each.identifier}, name="{each.name}"{marks}'
+        )
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ import ipaddress
 from cumulet.core.documents import Key, Value
 from cumulet.core.errors import Problem
 from cumulet_builder.recipe.model import Disk, Kubernetes, parse_size
+from cumulet_builder.recipe.radio_checks import find_radio_conflicts
 
 CLUSTER_ROLES = ("single", "control", "master", "worker")
 SOURCES = {"k3s": ("release", "file"), "kubeadm": ("modules",)}
@@ -29,6 +30,7 @@ def find_conflicts(document: Value) -> list[Problem]:
         _budget,
         _tests,
         _tests_need_qemu,
+        find_radio_conflicts,
     )
     return [problem for each in checks for problem in each(document)]
 

@@ -36,13 +36,15 @@ class Fragment:
 class Reader:
     """Reads fragments and keeps every problem it meets. `recipes` is the folder of bundled ones.
 
-    `unread` holds the keys of the recipe that name something that could not be read.
+    `unread` holds the keys of the recipe that name something that could not be read, `board` the board's document
+    once it was.
     """
 
     recipes: Path
     problems: list[Problem] = field(default_factory=list)
     files: dict[str, Fragment] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    board: Value | None = None
 
     def read(self, path: Path, kind: str, root: Path | None = None) -> Fragment:
         """Read one file. Raises UsageError with every problem in it."""
@@ -109,7 +111,8 @@ class Reader:
         wanted = merged.mapping.get("defaults") or Value({}, merged.place, merged.key)
         if not isinstance(wanted.content, dict):
             self.problems.append(wanted.place.problem(f"defaults: must be a mapping, got {describe(wanted.plain())}"))
-        return drop_keys(merged, ["include", "defaults"]), wanted
+        self.board = drop_keys(merged, ["include", "defaults"])
+        return self.board, wanted
 
     def read_features(self, document: Value, names: dict[str, Value]) -> list[Value]:
         """What the features named in a document bring, each after the features it needs itself.
@@ -129,7 +132,17 @@ class Reader:
             found += self.read_features(fragment.document, names)
             names[name] = names.pop(name)  # behind what it needs
             parts = [*self.read_includes(fragment, "feature"), fragment]
-            found += [self._as_feature(part.document) for part in parts]
+            found += [self._as_feature(each) for part in parts for each in self._for_board(part.document)]
+        return found
+
+    def _for_board(self, document: Value) -> list[Value]:
+        """A feature's document, and what it says under `by_board` for the board at hand."""
+        table = document.mapping.get("by_board")
+        found = [drop_keys(document, ["by_board"])]
+        for name, cases in (table.mapping if table is not None else {}).items():
+            value = self.board.at(tuple(name.split("."))) if self.board is not None else None
+            case = cases.mapping.get(str(value.content)) if value is not None else None
+            found += [case] if case is not None else []
         return found
 
     def _as_feature(self, document: Value) -> Value:

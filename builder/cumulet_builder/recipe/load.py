@@ -11,10 +11,12 @@ from cumulet.core.errors import UsageError
 from cumulet_builder.assets import find_assets
 from cumulet_builder.recipe.checks import find_conflicts
 from cumulet_builder.recipe.fragments import Fragment, Reader
-from cumulet_builder.recipe.merge import drop_keys, merge_values
+from cumulet_builder.recipe.merge import drop_keys, merge_values, put_value
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.recipe.override import Override, apply_overrides, parse_overrides, split_overrides
 
+# What a board takes from a file of this computer in place of a package.
+BOARD_FILES = (("board", "kernel", "file"), ("board", "boot", "loader", "file"))
 # Decide which files are read at all, so they must be known before reading.
 DECIDING = ("board", "features", "include")
 
@@ -117,7 +119,13 @@ def _anchor_files(reader: Reader, document: Value) -> Value:
         }
         anchored = {**kubernetes.mapping, "files": replace(named, content=paths)}
         content["kubernetes"] = replace(kubernetes, content=anchored)
-    return replace(document, content=content)
+    anchored_document = replace(document, content=content)
+    for key in BOARD_FILES:
+        file = anchored_document.at(key)
+        if file is not None and isinstance(file.content, str):
+            path = reader.home(file.place)[0] / file.content
+            anchored_document = put_value(anchored_document, key, replace(file, content=str(path)))
+    return anchored_document
 
 
 def _anchor_source(reader: Reader, file: Value) -> Value:

@@ -13,7 +13,29 @@ from cumulet_builder.recipe.model import Board, Recipe
 
 Kind = Literal["recipe", "board", "feature"]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# The types of board.py: in a recipe the board is only named.
+BOARD_PARTS = (
+    "Android",
+    "Board",
+    "Boot",
+    "Flash",
+    "Kernel",
+    "Loader",
+    "Missing",
+    "Qemu",
+    "Storage",
+    "Without",
+    "Write",
+)
+# Mappings that several fragments may fill together; what stands in a list stands there whole.
+MERGED_PARTS = ("Flash", "Kernel", "Loader", "Qemu")
 BOARD = {"type": "string", "description": "Name of a bundled board, or a path ending in .yaml"}
+
+BY_BOARD = {
+    "type": "object",
+    "description": "Key of the board, such as modem.kind -> its value -> what the feature brings on such boards too",
+    "additionalProperties": {"type": "object", "additionalProperties": {"type": "object"}},
+}
 
 
 def make_schema(kind: Kind) -> dict[str, Any]:
@@ -23,11 +45,14 @@ def make_schema(kind: Kind) -> dict[str, Any]:
     schema["required"] = {"recipe": ["version", "image"], "board": ["version"], "feature": ["version", "title"]}[kind]
     if kind == "board":
         properties["defaults"] = {**properties["defaults"], "additionalProperties": True}
+        for name in MERGED_PARTS:
+            schema["$defs"][name].pop("required", None)
     else:
         properties["board"] = BOARD
-        for name in ("Board", "Kernel", "Qemu"):
+        for name in BOARD_PARTS:
             schema["$defs"].pop(name, None)
     if kind == "feature":
+        properties["by_board"] = BY_BOARD
         for name in NOT_IN_FEATURES:
             properties.pop(name)
     return {"$schema": DIALECT, **schema, "title": f"Cumulet {kind}", "description": _describe(kind)}

@@ -14,7 +14,7 @@ from cumulet.core.files import sha256_file
 from cumulet_builder.cache import read_record
 from cumulet_builder.copyrights import load_copyrights, make_path, package_of
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
-from cumulet_builder.formats.layout import make_layout
+from cumulet_builder.formats.layout import make_layout, make_place
 from cumulet_builder.kubernetes.inventory import Component, load_components
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.report.budget import make_limits
@@ -50,7 +50,7 @@ def collect_facts(
         lock_sha256=lock.digest,
         fragments=make_fragments(fragments),
         debs=tuple(_make_deb(each, licences) for each in lock.of("base", "extra", "boot")),
-        tools=tuple(_make_deb(each, {}) for each in lock.of("tools", "twins")),
+        tools=tuple(_make_deb(each, {}) for each in _once(lock.of("tools", "twins", "formats"))),
         wheels=tuple(
             Wheel(each.name, each.version, each.file, each.sha256, each.size, metadata_of.get(_plain(each.name), ""))
             for each in lock.wheels
@@ -166,6 +166,11 @@ def probe_stored(path: Path) -> list[tuple[int, int]]:
     return found
 
 
+def _once(packages: Iterable[LockedPackage]) -> list[LockedPackage]:
+    """Each package file once, whatever groups it is in."""
+    return list({each.sha256: each for each in packages}.values())
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -201,19 +206,22 @@ def _read_firmware(tree: Tree, lock: Lock, stages: Mapping[str, Path]) -> tuple[
 
 def _read_kernel(recipe: Recipe, lock: Lock, stage: Path) -> Kernel:
     facts = json.loads((stage / "kernel.json").read_text())
-    package = next(each for each in lock.packages if each.name.startswith("linux-image-") and each.group == "boot")
+    package = next((each for each in lock.of("boot") if each.name.startswith("linux-image-")), None)
+    record = read_record(stage)
     return Kernel(
-        package=package.name,
-        version=package.version,
+        # One that the recipe brought as a file is in no lock.
+        package=package.name if package else Path(str(recipe.board.kernel.file)).name,
+        version=package.version if package else facts["version"],
         release=facts["version"],
-        sha256=package.sha256,
+        sha256=package.sha256 if package else (record or {"inputs": {"package": ""}})["inputs"]["package"],
         modules=len(facts["modules"]),
         device_trees=recipe.board.kernel.device_trees,
     )
 
 
 def _make_partitions(recipe: Recipe, ranges: Iterable[tuple[int, int]]) -> tuple[Partition, ...]:
-    layout = make_layout(recipe.disk, recipe.board.architecture, recipe.image)
+    place = make_place(recipe.board.boot, recipe.board.storage)
+    layout = make_layout(recipe.disk, recipe.board.architecture, recipe.image, place)
     stored = list(ranges)
     return tuple(
         Partition(

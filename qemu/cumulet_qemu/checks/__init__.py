@@ -11,12 +11,15 @@ FOLDER = Path(__file__).parent
 CONFIGURATION = FOLDER / "pytest.ini"
 CHECKS = {
     "base": ("test_base.py",),
+    "modem": ("test_modem.py",),
+    "gnss": ("test_gnss.py",),
     "kubernetes": ("test_kubernetes.py",),
     "k3s": ("test_kubernetes.py", "test_k3s.py"),
 }
 """Files per name, in the order in which they run."""
 AFTER_REBOOT = {
     "base": ("test_reboot.py",),
+    "modem": ("test_reboot_modem.py",),
     "kubernetes": ("test_reboot_kubernetes.py",),
     "k3s": ("test_reboot_kubernetes.py",),
 }
@@ -28,5 +31,7 @@ def make_files(names: Sequence[str]) -> list[Path]:
     unknown = [name for name in names if name not in CHECKS]
     if unknown:
         raise UsageError(f"unknown boot checks: {', '.join(unknown)}", hint=f"there are: {', '.join(CHECKS)}")
-    files = [file for table in (CHECKS, AFTER_REBOOT) for name in CHECKS if name in names for file in table[name]]
+    files = [
+        file for table in (CHECKS, AFTER_REBOOT) for name in CHECKS if name in names for file in table.get(name, ())
+    ]
     return [FOLDER / file for file in dict.fromkeys(files)]

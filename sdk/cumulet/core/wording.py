@@ -45,6 +45,8 @@ def make_problem(model: type[BaseModel], document: Value, kind: str, detail: Map
     if rest == ("[key]",):
         place, message, hint = value.key, *_wording(finding, key[-1], detail.get("ctx", {}))
         return place.problem(f"{_where(key[:-1], kind)}: {message}", hint)
+    if want_hidden(model, key):
+        return value.place.problem(f"{_where(key, kind)}: not right; what is there is not shown, it may be a secret")
     message, hint = _wording(finding, value.plain(), detail.get("ctx", {}), str(detail["msg"]))
     return value.place.problem(f"{_where(key, kind)}: {message}", hint)
 
@@ -55,14 +57,28 @@ def fields_at(annotation: Any, key: Key) -> list[str]:
         return [name for arm in get_args(annotation) for name in fields_at(arm, key)]
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     if not key:
-        return list(annotation.model_fields) if is_model else []
+        return [field.alias or name for name, field in annotation.model_fields.items()] if is_model else []
     if is_model:
-        field = annotation.model_fields.get(str(key[0]))
+        named = {field.alias or name: field for name, field in annotation.model_fields.items()}
+        field = named.get(str(key[0]))
         return fields_at(field.annotation, key[1:]) if field is not None else []
     inner = [arm for arm in get_args(annotation) if arm is not Ellipsis]
     if not inner:
         return []
     return fields_at(inner[-1] if isinstance(key[0], str) else inner[0], key[1:])
+
+
+def want_hidden(annotation: Any, key: Key) -> bool:
+    """Whether what stands where a part with secrets belongs must not be told: its model hides its input in errors."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(want_hidden(arm, key) for arm in get_args(annotation))
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return False
+    if annotation.model_config.get("hide_input_in_errors") and not key:
+        return True
+    named = {field.alias or name: field for name, field in annotation.model_fields.items()}
+    field = named.get(str(key[0])) if key else None
+    return field is not None and want_hidden(field.annotation, key[1:])
 
 
 def write_key(key: Key) -> str:

@@ -7,13 +7,17 @@ from typing import Any, Final
 
 from cumulet.kubernetes.model import Cluster, Join, Node, Setup, Text
 from cumulet.kubernetes.render import make_yaml, render
+from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.kubernetes.units import Service, make_service, make_target
 
-CONFIG: Final = "/etc/rancher/k3s/config.yaml"
-AGENT_CONFIG: Final = "/etc/rancher/k3s/agent.yaml"
+FOLDER: Final = "/etc/rancher/k3s"
+CONFIG: Final = f"{FOLDER}/config.yaml"
+AGENT_CONFIG: Final = f"{FOLDER}/agent.yaml"
 """Settings of a worker: their name tells which of the two units is to run."""
-REGISTRIES: Final = "/etc/rancher/k3s/registries.yaml"
-TOKEN: Final = "/etc/rancher/k3s/token"  # noqa: S105 - a path, not the token
+REGISTRIES: Final = f"{FOLDER}/registries.yaml"
+SCHEDULER: Final = f"{FOLDER}/scheduler.yaml"
+SCHEDULER_ACCESS: Final = "/var/lib/rancher/k3s/server/cred/scheduler.kubeconfig"
+TOKEN: Final = f"{FOLDER}/token"
 """What lets a device in, apart from its settings: those may be shown and compared."""
 IMAGES: Final = "/usr/share/cumulet/images"
 """Where the root file system keeps the airgap images."""
@@ -47,13 +51,12 @@ def make_image_setup(cluster: Cluster) -> Setup:
         "/usr/lib/cumulet/k3s-ready": Text(
             render("k3s-ready.sh.j2", settings=f"{CONFIG} {AGENT_CONFIG}", kubelet=KUBELET), 0o755
         ),
-        PREPARE: Text(
-            render("k3s-setup.sh.j2", node_env=NODE_ENV, config=CONFIG, share=SHARE, registries=REGISTRIES), 0o755
-        ),
+        PREPARE: Text(render("k3s-setup.sh.j2", node_env=NODE_ENV, config=CONFIG, share=SHARE, folder=FOLDER), 0o755),
         "/usr/lib/cumulet/k3s-images": Text(render("k3s-images.sh.j2", images=IMAGES, seen=IMAGES_SEEN), 0o755),
         "/usr/lib/modules-load.d/cumulet-kubernetes.conf": Text("br_netfilter\nnf_conntrack\noverlay\n"),
         f"{SHARE}/k3s-single.yaml": Text(make_yaml(single), 0o644),
         f"{SHARE}/registries.yaml": make_registries(),
+        f"{SHARE}/scheduler.yaml": make_scheduler(),
     }
     links = {f"/usr/bin/{name}": "k3s" for name in PROGRAMS}
     enable = (
@@ -67,6 +70,8 @@ def make_node_setup(cluster: Cluster, node: Node, members: Sequence[Node], join:
     """The settings of one node. `members` decides nothing here: k3s finds its etcd members itself."""
     path = CONFIG if node.role in SERVER_ROLES else AGENT_CONFIG
     files = {path: Text(make_yaml(make_config(cluster, node, join)), 0o600), REGISTRIES: make_registries()}
+    if node.serves_api:
+        files[SCHEDULER] = make_scheduler()
     if join is not None:
         files[TOKEN] = Text(make_token_text(join.token), 0o600)
     return Setup(files, enable=(make_unit_name(node),))
@@ -106,6 +111,8 @@ def make_config(cluster: Cluster, node: Node, join: Join | None) -> dict[str, An
         "write-kubeconfig-mode": "0600",
         "etcd-arg": ["heartbeat-interval=300", "election-timeout=3000"],
     }
+    if node.serves_api:
+        config["kube-scheduler-arg"] = [f"config={SCHEDULER}"]
     if cluster.endpoint:
         config["tls-san"] = [cluster.endpoint.rsplit(":", 1)[0]]
     if node.role == "control":
@@ -119,6 +126,11 @@ def make_config(cluster: Cluster, node: Node, join: Join | None) -> dict[str, An
     if join is None:
         config["cluster-init"] = True
     return config
+
+
+def make_scheduler() -> Text:
+    """The scheduler's settings; k3s makes the kubeconfig that they name when it starts."""
+    return Text(make_yaml(make_scheduler_config(SCHEDULER_ACCESS, leaderElect=True)))
 
 
 def make_registries() -> Text:

@@ -8,6 +8,8 @@ from typing import Final
 from cumulet.kubernetes.kubeadm_documents import VALID
 from cumulet.kubernetes.layout import ADMIN, CONFIG, IMAGES, MADE, NETWORK, PKI, PREPARE, SETUP, SHARE
 from cumulet.kubernetes.model import Cluster, Node, Text
+from cumulet.kubernetes.render import make_yaml
+from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.kubernetes.units import Service, make_service, make_target
 
 TARGET: Final = "cumulet-kubernetes.target"
@@ -15,6 +17,10 @@ FIRST: Final = "cumulet-kubernetes.service"
 ADDONS_DONE: Final = f"{CONFIG}/addons-done"
 PROXY_CONFIG: Final = "/etc/kubernetes/kube-proxy.conf"
 FLANNEL_CONFIG: Final = "/etc/kubernetes/flannel.conf"
+SCHEDULER_CONFIG: Final = f"{CONFIG}/kube-scheduler.yaml"
+SCHEDULER_ACCESS: Final = "/etc/kubernetes/scheduler.conf"
+LEASE: Final = "60s"
+RENEWAL: Final = "40s"
 KUBE_PROGRAMS: Final = (
     "flanneld", "kubeadm", "kubectl", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-proxy",
     "kube-scheduler",
@@ -62,9 +68,13 @@ def make_control_plane(cluster: Cluster, node: Node) -> dict[str, Text]:
     programs = {
         "kube-apiserver": _make_api_arguments(cluster, node),
         "kube-controller-manager": _make_controller_arguments(cluster, node),
-        "kube-scheduler": _make_scheduler_arguments(node),
+        "kube-scheduler": _make_scheduler_arguments(),
     }
-    return {f"{CONFIG}/{name}.env": _make_environment(flags) for name, flags in programs.items()}
+    files = {f"{CONFIG}/{name}.env": _make_environment(flags) for name, flags in programs.items()}
+    election = {"leaderElect": True, "leaseDuration": LEASE, "renewDeadline": RENEWAL}
+    election = {"leaderElect": False} if node.role == "single" else election
+    scheduler = make_scheduler_config(SCHEDULER_ACCESS, **election)
+    return {**files, SCHEDULER_CONFIG: Text(make_yaml(scheduler))}
 
 
 def make_preload_unit(mark: str) -> Text:
@@ -276,24 +286,26 @@ def _make_controller_arguments(cluster: Cluster, node: Node) -> dict[str, str]:
         "use-service-account-credentials": "true",
         "flex-volume-plugin-dir": "/var/lib/kubelet/volume-plugins",
         "profiling": "false",
-        **_make_common_arguments(node),
+        # At its start each of forty controllers asks for an account of its own; at the usual 20 requests a second the
+        # one that gives nodes their addresses waits five seconds for its turn.
+        "kube-api-qps": "100",
+        "kube-api-burst": "200",
+        **_make_election_arguments(node),
     }
 
 
-def _make_scheduler_arguments(node: Node) -> dict[str, str]:
-    config = "/etc/kubernetes/scheduler.conf"
+def _make_scheduler_arguments() -> dict[str, str]:
     return {
-        "kubeconfig": config,
-        "authentication-kubeconfig": config,
-        "authorization-kubeconfig": config,
-        "profiling": "false",
-        **_make_common_arguments(node),
+        "config": SCHEDULER_CONFIG,
+        "authentication-kubeconfig": SCHEDULER_ACCESS,
+        "authorization-kubeconfig": SCHEDULER_ACCESS,
+        "secure-port": "0",
     }
 
 
-def _make_common_arguments(node: Node) -> dict[str, str]:
-    """Nobody else scrapes these two, and a certificate of their own costs seconds; a lone one needs no election."""
+def _make_election_arguments(node: Node) -> dict[str, str]:
+    """Nobody else scrapes this one, and a certificate of its own costs seconds; a lone one needs no election."""
     shared = {"leader-elect": "false" if node.role == "single" else "true", "secure-port": "0"}
     if node.role != "single":
-        shared |= {"leader-elect-lease-duration": "60s", "leader-elect-renew-deadline": "40s"}
+        shared |= {"leader-elect-lease-duration": LEASE, "leader-elect-renew-deadline": RENEWAL}
     return shared

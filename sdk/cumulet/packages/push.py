@@ -49,14 +49,14 @@ def push_store(store: Path, target: str, public: Path, login: str, tell: Callabl
     client = Client(login, 60.0)
     try:
         layers = [_describe(INDEX_TYPE, index), _describe(SIGNATURE_TYPE, signature)]
-        sent = sum(_send_bytes(client, place, data) for data in (EMPTY, index, signature))
+        sent = sum(send_bytes(client, place, data) for data in (EMPTY, index, signature))
         for package in packages:
             path = find_blob(store, package)
             digest = f"sha256:{package.sha256}"
             title = {"org.opencontainers.image.title": package.title}
             layers.append({"mediaType": PACKAGE_TYPE, "digest": digest, "size": package.size, "annotations": title})
             with path.open("rb") as stream:
-                if _send(client, place, digest, package.size, stream):
+                if send_blob(client, place, digest, package.size, stream):
                     tell(package.title)
                     sent += 1
         manifest = {
@@ -77,11 +77,12 @@ def _describe(media_type: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "size": len(data)}
 
 
-def _send_bytes(client: Client, place: RegistryPlace, data: bytes) -> bool:
-    return _send(client, place, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), data)
+def send_bytes(client: Client, place: RegistryPlace, data: bytes) -> bool:
+    """Send a small blob unless it is there; whether it was sent."""
+    return send_blob(client, place, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), data)
 
 
-def _send(client: Client, place: RegistryPlace, digest: str, size: int, body: bytes | IO[bytes]) -> bool:
+def send_blob(client: Client, place: RegistryPlace, digest: str, size: int, body: bytes | IO[bytes]) -> bool:
     """Send a blob unless it is there; whether it was sent."""
     try:
         client.ask("HEAD", f"{place.url}/blobs/{digest}").close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -36,6 +36,8 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+Work = Run | Fetch | Wait | Send | Handle | Ready
+"""Every action but the making of files."""
 
 
 @dataclass
@@ -98,8 +100,12 @@ async def _do(step: Step, phase: Phase, crew: Crew) -> None:
     await crew.keeper.note(step=step.id, state="start")
     await _note_on_host(host, step, "start")
     try:
-        for action in step.actions:
-            await _act(action, host, crew)
+        for files, action in group_puts(step.actions):
+            if files:
+                contents = [(each.path, (_fill(each.content, crew.vault) or "").encode(), each.mode) for each in files]
+                await host.put_all(contents)
+            if action is not None:
+                await _act(action, host, crew)
     except CumuletError as error:
         seconds = time.monotonic() - begin
         _record(crew, step, phase, seconds, "failed")
@@ -124,7 +130,20 @@ async def _note_on_host(host: Host, step: Step, state: State) -> None:
     await host.run(["sh", "-c", script, "journal", step.name, state])
 
 
-async def _act(action: Action, host: Host, crew: Crew) -> None:
+def group_puts(actions: Sequence[Action]) -> Iterator[tuple[list[Put], Work | None]]:
+    """Actions in their order, with the files that are made before each: neighbours go in one round trip."""
+    files: list[Put] = []
+    for action in actions:
+        if isinstance(action, Put):
+            files.append(action)
+        else:
+            yield files, action
+            files = []
+    if files:
+        yield files, None
+
+
+async def _act(action: Work, host: Host, crew: Crew) -> None:
     vault = crew.vault
     match action:
         case Run():
@@ -133,9 +152,6 @@ async def _act(action: Action, host: Host, crew: Crew) -> None:
                 raise explain(action, host.name, result)
             if action.into:
                 vault[action.into] = result.out.strip()
-        case Put():
-            content = _fill(action.content, vault)
-            await host.put(action.path, (content or "").encode(), action.mode)
         case Fetch():
             vault[action.into] = await host.read(action.path)
         case Wait():

@@ -53,7 +53,8 @@ def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
 
 def list_paths(site: SiteDocument, node: SiteNode) -> list[str]:
     """The files of a device whose digests a plan looks at."""
-    return [_config(node), nodes.REGISTRIES, nodes.TOKEN]
+    serves = node.role in ("single", "master")
+    return [_config(node), nodes.REGISTRIES, nodes.TOKEN, *([nodes.SCHEDULER] if serves else [])]
 
 
 def is_in(node: SiteNode, facts: SiteFacts) -> bool:
@@ -64,7 +65,8 @@ def is_in(node: SiteNode, facts: SiteFacts) -> bool:
     return known.name != "" and known.voter is True and (host.etcd_data or "k3s" in host.active)
 
 
-def _unit(node: SiteNode) -> str:
+def unit_of(node: SiteNode) -> str:
+    """The unit that runs k3s on a device of this role."""
     return "k3s-agent" if node.role == "worker" else "k3s"
 
 
@@ -73,10 +75,14 @@ def _config(node: SiteNode) -> str:
 
 
 def _find_server(site: SiteDocument, facts: SiteFacts, *, but: SiteNode | None = None) -> SiteNode:
-    """A master whose API server can be asked and joined; the first one while none of them is in."""
+    """A master whose API server can be asked and joined; the first one while none of them is in.
+
+    One that was the control node until now has no API server before its settings have changed.
+    """
     others = [node for node in site.masters if node != but]
     ready = [node for node in others if facts.nodes.get(node.name, UNKNOWN).ready and is_in(node, facts)]
-    return (ready or others)[0]
+    settled = [node for node in ready if not _find_changes(site, node, facts, site.control)]
+    return (settled or ready or others)[0]
 
 
 def _make_files(site: SiteDocument, node: SiteNode, facts: SiteFacts, server: SiteNode | None, token: str) -> Setup:
@@ -128,23 +134,37 @@ def _make_control(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[
 def _make_rejoin(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
     """The control node has lost its disk and the masters keep the cluster: it comes back as one that joins."""
     server = _find_server(site, facts)
-    known = node.name in facts.nodes
-    steps = _make_removal(node, server, "kubernetes", "its disk has no data of it") if known else []
+    known = facts.nodes.get(node.name, UNKNOWN)
+    if known.name and known.voter is None:
+        steps = _make_conversion(node, server)
+    else:
+        steps = _make_removal(node, server, "kubernetes", "its disk has no data of it") if known.name else []
     actions = (*_make_puts(site, node, facts, server), _start(node))
     why = "the masters keep the cluster, it has no data"
     return [
         *steps,
         Step("kubernetes.join", node.name, "join as the third vote", why, actions),
-        Step("kubernetes.voter", server.name, f"{node.name} is in", why, _make_waits(node)),
+        Step("kubernetes.voter", server.name, f"{node.name} is in", why, make_waits(node)),
+    ]
+
+
+def _make_conversion(node: SiteNode, other: SiteNode) -> list[Step]:
+    """What an agent was ends before it becomes a server: it has no member, and its name is taken until then."""
+    why = "was a worker"
+    halt = (Run(("systemctl", "stop", "k3s-agent.service"), seconds=180), Run(("rm", "-f", nodes.AGENT_CONFIG)))
+    forget = (Run((*KUBECTL, "delete", "node", node.name, "--ignore-not-found")),)
+    return [
+        Step("kubernetes.stop", node.name, "stop its agent", why, halt),
+        Step("kubernetes.forget", other.name, f"take {node.name} out of the cluster", why, forget),
     ]
 
 
 def _start(node: SiteNode) -> Run:
-    script = f"systemctl reset-failed; systemctl start --no-block {_unit(node)}.service"
+    script = f"systemctl reset-failed; systemctl start --no-block {unit_of(node)}.service"
     return Run(("sh", "-c", script))
 
 
-def _make_waits(node: SiteNode) -> tuple[Action, ...]:
+def make_waits(node: SiteNode) -> tuple[Action, ...]:
     """Asked where an API server is: Ready, and a voter of etcd."""
     voter = ("sh", "-c", f"test \"$({' '.join(KUBECTL)} get node {node.name} -o jsonpath='{VOTER}')\" = True")
     return (wait_nodes([node], KUBECTL, 900), Wait(f"{node.name} is a voter of etcd", voter, 300))
@@ -161,11 +181,11 @@ def _make_kept(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Ste
     changed = _find_changes(site, node, facts, server)
     if changed:
         # One server after the other: the next one's turn comes when this one counts again.
-        waits: tuple[Action, ...] = _make_waits(node) if node.role == "master" and facts.api else ()
-        restart = Run(("systemctl", "restart", f"{_unit(node)}.service"), seconds=300)
+        waits: tuple[Action, ...] = make_waits(node) if node.role == "master" and facts.api else ()
+        restart = Run(("systemctl", "restart", f"{unit_of(node)}.service"), seconds=300)
         actions = (*_make_puts(site, node, facts, server), restart, *waits)
         return [Step(f"{prefix}.settings", node.name, "settings", f"changed: {', '.join(changed)}", actions)]
-    if _unit(node) not in host.active:
+    if unit_of(node) not in host.active:
         # What follows reads the token from the control node.
         waits = (HAS_ETCD,) if prefix == "kubernetes" else ()
         return [Step(f"{prefix}.start", node.name, "start k3s", "does not run", (_start(node), *waits))]
@@ -205,7 +225,7 @@ def _make_master(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
     half = known.name or "k3s" in host.active or host.etcd_data
     why = "is half-way in" if half else "is not in yet"
     # Waited for on the master itself: until the first one is in, nobody else has an API server.
-    actions = (*_make_puts(site, node, facts, site.control), _start(node), *_make_waits(node))
+    actions = (*_make_puts(site, node, facts, site.control), _start(node), *make_waits(node))
     return [*steps, Step("masters.join", node.name, "join as a server", why, actions)]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cumulet.site.actions import Action, Late, Phase, Plan, Put, Run, Step
 from cumulet.site.facts import SiteFacts
-from cumulet.site.k3s import ADMISSION, KUBECTL, leave_etcd
+from cumulet.site.k3s import ADMISSION, HAS_ETCD, KUBECTL, leave_etcd, make_waits, unit_of
 from cumulet.site.kubeadm_life import SNAPSHOT, make_reset
 from cumulet.site.model import SiteDocument, SiteNode
-from cumulet.site.parts import wait_nodes
+from cumulet.site.parts import wait_api, wait_nodes
 
 AUTHORITY_FOLDER = "/var/lib/rancher/k3s/server"
 AUTHORITY = ("token",)
 """The token encrypts what a snapshot holds of the authority, so that one is worth nothing without the other."""
 __all__ = [
-    "AUTHORITY", "KUBECTL", "SNAPSHOT", "make_forget", "make_reset", "make_restore", "make_rotation", "make_snapshot",
+    "AUTHORITY", "KUBECTL", "SNAPSHOT", "make_forget", "make_reset", "make_restart", "make_restore", "make_rotation",
+    "make_snapshot",
 ]  # fmt: skip
 FOLDER = "/var/lib/cumulet/site/snapshots"
 
@@ -57,12 +60,20 @@ def make_restore(site: SiteDocument, facts: SiteFacts, digest: str) -> Plan:
         Run((*words, f"--token-file={ADMISSION}"), seconds=600),
         Run(("systemctl", "start", "--no-block", "k3s.service")),
     )
-    clear = (
-        Run(("rm", "-rf", "/var/lib/rancher/k3s/server/db")),
-        Run(("systemctl", "start", "--no-block", "k3s.service")),
-    )
+    # A server that answers has been let in and promoted; the next one's turn is not before that.
     wipe = tuple(
-        Step("restore.wipe", node.name, "clear the old data", "a snapshot is restored", clear)
+        Step(
+            "restore.wipe",
+            node.name,
+            "clear the old data, and join again",
+            "a snapshot is restored",
+            (
+                Run(("rm", "-rf", "/var/lib/rancher/k3s/server/db")),
+                Run(("systemctl", "start", "--no-block", "k3s.service")),
+                wait_api(KUBECTL),
+                *make_waits(node),
+            ),
+        )
         for node in site.servers[1:]
     )
     ready = Step(
@@ -79,16 +90,23 @@ def make_restore(site: SiteDocument, facts: SiteFacts, digest: str) -> Plan:
     )
 
 
+def make_restart(site: SiteDocument, node: SiteNode, targets: Sequence[str]) -> tuple[Action, ...]:
+    """Let a node begin to run another k3s, and wait until it serves again; what runs in containers goes on."""
+    restart = Run(("systemctl", "restart", f"{unit_of(node)}.service"), seconds=600)
+    if node.role in ("single", "master"):
+        return (restart, wait_api(KUBECTL))
+    return (restart, HAS_ETCD) if node.role == "control" else (restart,)
+
+
 def make_rotation(site: SiteDocument) -> Plan:
     """New certificates for every server, one device at a time; k3s renews those of agents when they start."""
     steps = []
     for node in site.nodes:
-        unit = "k3s-agent" if node.role == "worker" else "k3s"
         renew = () if node.role == "worker" else (Run(("k3s", "certificate", "rotate"), seconds=300),)
         actions = (
-            Run(("systemctl", "stop", f"{unit}.service")),
+            Run(("systemctl", "stop", f"{unit_of(node)}.service"), seconds=180),
             *renew,
-            Run(("systemctl", "start", "--no-block", f"{unit}.service")),
+            *make_restart(site, node, ()),
         )
         steps.append(Step("rotate.node", node.name, "new certificates", "asked for", actions))
         steps.append(

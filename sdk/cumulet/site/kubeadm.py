@@ -253,7 +253,8 @@ def _make_joiner(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
 def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
     actions: list[Action] = []
     if node.role in ("single", "master"):
-        actions += [start(*API_UNITS), wait_api(SERVERS_KUBECTL)]
+        # The others may not ask anything before it has made their rights, and would ask again only after two seconds.
+        actions += [start("kube-apiserver"), wait_api(SERVERS_KUBECTL)]
     actions.append(start(*units_of(node)))
     return Step(f"{prefix}.serve", node.name, "start the API server and the rest", why, tuple(actions))
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cumulet.kubernetes import CONFIG, MADE, PKI
 from cumulet.site import kubeadm_nodes as kubeadm
-from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step, Wait
+from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step
 from cumulet.site.facts import SiteFacts
 from cumulet.site.kubeadm_nodes import API_UNITS, AUTHORITY, CLIENTS, ETCD_DATA, KUBECTL, SERVERS_KUBECTL, units_of
 from cumulet.site.model import SiteDocument, SiteNode
 from cumulet.site.parts import (
-    make_drain,
     make_puts,
     read_script,
     run_etcd,
@@ -96,7 +96,7 @@ def _make_refill(site: SiteDocument, node: SiteNode, facts: SiteFacts, digest: s
 def _make_service(node: SiteNode) -> tuple[Action, ...]:
     actions: list[Action] = [wait_etcd("etcd answers", "healthy")]
     if node.role in ("single", "master"):
-        actions.append(start(*API_UNITS))
+        actions.append(start("kube-apiserver"))
         actions.append(wait_api(SERVERS_KUBECTL))
     return (*actions, start(*units_of(node)))
 
@@ -141,88 +141,17 @@ def make_rotation(site: SiteDocument) -> Plan:
     return tuple(phase for phase in (*steps, Phase("settle", "settle", (drop, ready))) if phase.steps)
 
 
-def make_switch(site: SiteDocument, node: SiteNode, programs: Sequence[tuple[str, str]]) -> Step:
-    """Let a node run other programs: each is laid over the image's own, now and at every start.
-
-    `programs`: path on the device of the new program, path of the one that it is laid over.
-    """
-    actions: list[Action] = []
-    units = []
-    for source, target in programs:
-        unit = target.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
-        units.append(unit)
-        actions.append(Put(f"/etc/systemd/system/{unit}", make_mount(source, target)))
-    running = [f"{unit}.service" for unit in units_of(node) if unit != "cumulet-network"]
-    mounts = " ".join(f"'{unit}'" for unit in units)
-    actions += [
-        Run(("systemctl", "daemon-reload")),
-        Run(
-            (
-                "sh",
-                "-c",
-                f'for unit in {mounts}; do systemctl enable -q "$unit" && systemctl restart "$unit" || exit 1; done',
-            )
-        ),
-        Run(("systemctl", "restart", *running), seconds=600),
-    ]
+def make_restart(site: SiteDocument, node: SiteNode, targets: Sequence[str]) -> tuple[Action, ...]:
+    """Let a node begin to run the programs at `targets`, paths on the device, and wait until it serves again."""
+    running = [unit for unit in units_of(node) if unit != "cumulet-network"]
+    if any(Path(target).name == "containerd" for target in targets):
+        running.insert(0, "containerd")
+    actions: list[Action] = [Run(("systemctl", "restart", *(f"{unit}.service" for unit in running)), seconds=600)]
     if node.role != "worker":
         actions.append(wait_etcd("all members of etcd are there", "whole", *(each.name for each in site.servers)))
     if node.role in ("single", "master"):
         actions.append(wait_api(SERVERS_KUBECTL))
-    return Step("upgrade.switch", node.name, "run the new programs", "another version is asked for", tuple(actions))
-
-
-def make_mount(source: str, target: str) -> str:
-    """A unit that lays one program over another before anything of Kubernetes starts."""
-    return (
-        f"[Unit]\nDescription=Another version of {target}\nDefaultDependencies=no\nAfter=local-fs.target\n"
-        f"Before=containerd.service cumulet-kubernetes.target\nConditionPathExists={source}\n\n"
-        f"[Mount]\nWhat={source}\nWhere={target}\nType=none\nOptions=bind,ro\n\n"
-        "[Install]\nWantedBy=multi-user.target\n"
-    )
-
-
-def make_upgrade(
-    site: SiteDocument, facts: SiteFacts, programs: Sequence[tuple[str, str]], version: str, at_once: int
-) -> Plan:
-    """Switch node by node: masters first and one at a time, then the control node, then workers in batches.
-
-    Each device must be Ready with the new version before the next is begun; the first that is not stops everything.
-    """
-    order = [*site.masters, *(node for node in site.servers if node not in site.masters)]
-    waiting = [node for node in order if facts.nodes[node.name].version != version]
-    phases = [
-        Phase(
-            "servers",
-            "servers, one at a time",
-            tuple(s for node in waiting for s in _make_turn(site, node, programs, version)),
-        )
-    ]
-    workers = [node for node in site.nodes if node.role == "worker" and facts.nodes[node.name].version != version]
-    for begin in range(0, len(workers), at_once):
-        batch = workers[begin : begin + at_once]
-        steps = tuple(step for node in batch for step in _make_turn(site, node, programs, version))
-        phases.append(Phase(f"workers-{begin // at_once + 1}", f"workers: {', '.join(n.name for n in batch)}", steps))
-    return tuple(phase for phase in phases if phase.steps)
-
-
-def _make_turn(site: SiteDocument, node: SiteNode, programs: Sequence[tuple[str, str]], version: str) -> list[Step]:
-    other = next((each for each in site.masters if each.name != node.name), node)
-    seen = "jsonpath={.status.nodeInfo.kubeletVersion}"
-    words = " ".join((*KUBECTL, "get", "node", node.name, "-o", f"'{seen}'"))
-    healthy: tuple[Action, ...] = (
-        wait_nodes([node], KUBECTL),
-        Wait(f"{node.name} runs {version}", ("sh", "-c", f'test "$({words})" = {version}'), 120),
-        Run((*KUBECTL, "uncordon", node.name)),
-    )
-    steps = [
-        make_switch(site, node, programs),
-        Step("upgrade.check", other.name, f"{node.name} is Ready with {version}", "before the next one", healthy),
-    ]
-    if len(site.nodes) > 1:
-        drain = make_drain(node, other, KUBECTL)
-        steps.insert(0, Step("upgrade.drain", drain.host, drain.title, "it gets new programs", drain.actions))
-    return steps
+    return tuple(actions)
 
 
 def make_reset(node: SiteNode) -> Step:

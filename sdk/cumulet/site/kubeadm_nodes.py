@@ -31,7 +31,8 @@ READERS: Final = {
     "haproxy.cfg": "cumulet-balancer", "kubelet.env": "kubelet", "kubelet.yaml": "kubelet",
     "kube-proxy.yaml": "kube-proxy", "flannel.json": "cumulet-flannel", "flannel.env": "cumulet-flannel",
     "kube-apiserver.env": "kube-apiserver", "kube-controller-manager.env": "kube-controller-manager",
-    "kube-scheduler.env": "kube-scheduler", "masquerade.nft": "cumulet-network", "network.env": "cumulet-network",
+    "kube-scheduler.env": "kube-scheduler", "kube-scheduler.yaml": "kube-scheduler",
+    "masquerade.nft": "cumulet-network", "network.env": "cumulet-network",
 }  # fmt: skip
 """File name -> the unit that reads it."""
 ETCD_DATA: Final = "/var/lib/etcd/member-data"

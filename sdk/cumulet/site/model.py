@@ -91,6 +91,7 @@ Network = Annotated[str, AfterValidator(_check_network)]
 Size = Annotated[str, AfterValidator(lambda text: _keep(parse_size, text))]
 Duration = Annotated[str, AfterValidator(lambda text: _keep(parse_seconds, text))]
 HostKey = Annotated[str, AfterValidator(_check_host_key)]
+Claim = Annotated[str, Field(min_length=1, max_length=1024)]
 PackageSource = Annotated[str, AfterValidator(check_source)]
 
 
@@ -167,6 +168,10 @@ class Central(Part):
     hub: str = Field(description="https://... of the hub's API server")
     token: str = Field(description="File with the bootstrap token")
     authority: str | None = Field(None, description="File with the certificate (PEM) that the hub's is signed by")
+    tier: Literal["edge", "station", "regional", "central"] = Field("edge", description="Which tier the site is")
+    claims: Mapping[Annotated[str, Field(min_length=1, max_length=253)], Claim] = Field(
+        {}, description="What the site says of itself, for placements: `gpu: adreno-630`"
+    )
 
 
 class SiteDocument(Part):

@@ -22,6 +22,7 @@ CONNECT_SECONDS = 15.0
 # A device that has gone is noticed within fifteen seconds, also in the middle of a command.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 TAIL = 15
+PUT_SCRIPT = Path(__file__).with_name("scripts") / "put.sh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +81,15 @@ class Host:
 
     async def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Make a file, whole or not at all. Raises TargetError."""
-        folder, new = str(Path(path).parent), f"{path}.new"
-        words = shlex.join
-        script = (
-            f"umask 077; {words(['mkdir', '-p', folder])} && {words(['chmod', '755', folder])} || exit 1; "
-            if not path.startswith("/etc/kubernetes/pki")
-            else f"umask 077; {words(['mkdir', '-p', folder])} || exit 1; "
-        )
-        # The length is checked because a connection that breaks looks to `cat` like the end of the file.
-        script += (
-            f"cat >{shlex.quote(new)} && test $(wc -c <{shlex.quote(new)}) -eq {len(data)}"
-            f" && chmod {mode:o} {shlex.quote(new)} && sync {shlex.quote(new)}"
-            f" && mv {shlex.quote(new)} {shlex.quote(path)} || {{ rm -f {shlex.quote(new)}; exit 1; }}"
-        )
-        result = await self.run(["sh", "-c", script], input=data, check=False)
+        await self.put_all([(path, data, mode)])
+
+    async def put_all(self, files: Sequence[tuple[str, bytes, int]]) -> None:
+        """Make files (path, content, permissions) in one round trip, each whole or not at all. Raises TargetError."""
+        words = [word for path, data, mode in files for word in (path, str(len(data)), f"{mode:o}")]
+        script = ["sh", "-c", PUT_SCRIPT.read_text(), "put", *words]
+        result = await self.run(script, input=b"".join(data for _, data, _ in files), check=False)
         if result.code != 0:
+            path = (result.out.splitlines() or [files[0][0]])[-1]
             reason = result.err.strip().splitlines()[-1:] or ["cannot be written"]
             hint = f"free some space on {self.name}" if "No space" in result.err else ""
             raise TargetError(f"{self.name}: {path}: {reason[0].rpartition(': ')[2]}", hint=hint)

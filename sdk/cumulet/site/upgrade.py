@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from cumulet.core.errors import TargetError, UsageError
 from cumulet.core.files import sha256_file
-from cumulet.site import kubeadm_life
 from cumulet.site.act import carry_out
 from cumulet.site.actions import Phase, Send, Step
 from cumulet.site.keeper import hold
 from cumulet.site.model import SiteDocument
 from cumulet.site.ssh import Host
+from cumulet.site.upgrade_plan import make_upgrade
 
 if TYPE_CHECKING:
     from cumulet.site.site import Listener, Outcome, Site
@@ -76,7 +76,7 @@ async def upgrade(site: Site, folder: Path, at_once: int, listen: Listener) -> O
         try:
             await carry_out((make_delivery(document, programs),), crew)
             version = await read_version(hosts[document.control.name], programs)
-            plan = kubeadm_life.make_upgrade(document, facts, overlays, version, at_once)
+            plan = make_upgrade(document, facts, overlays, version, at_once)
             await carry_out(plan, crew)
         finally:
             record += crew.record

@@ -79,17 +79,21 @@ mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mount -t devtmpfs -o nosuid,mode=755 devtmpfs /dev
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
 
-root= rescue= tmpfs= wait=30 init=/sbin/init
+root= own= rescue= tmpfs= wait=30 init=/sbin/init
 read -r words </proc/cmdline
 for word in $words; do
 	case $word in
 	root=*) root=${word#root=} ;;
 	init=*) init=${word#init=} ;;
+	cumulet.root=*) own=${word#cumulet.root=} ;;
 	cumulet.rescue) rescue=1 ;;
 	cumulet.data=tmpfs) tmpfs=1 ;;
 	cumulet.wait=*) wait=${word#cumulet.wait=} ;;
 	esac
 done
+
+# Android's boot loaders add root= and init= of their own, for Android.
+[ -z "$own" ] || root=$own init=/sbin/init
 
 insmod /modules/virtio_blk.ko
 insmod /modules/erofs.ko

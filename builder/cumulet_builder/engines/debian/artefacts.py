@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from debian.debfile import DebFile
 
 from cumulet.core.errors import ToolError
+from cumulet.core.files import sha256_file
 from cumulet_builder.cache import Cache
 from cumulet_builder.copyrights import write_copyrights
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
-from cumulet_builder.formats import FORMATS, Bench, DiskInputs
+from cumulet_builder.formats import Bench, DiskInputs, choose_writers
+from cumulet_builder.formats.bootimg import ROOT_KEY
 from cumulet_builder.formats.disk import check_root_fits
 from cumulet_builder.formats.esp import BOOT_LOADERS, make_command_line
 from cumulet_builder.formats.layout import make_uuid
 from cumulet_builder.formats.root import OPTIONS, RootOptions, write_root
+from cumulet_builder.opened import load_package_file
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.toolbox import Toolbox
 
-CODE = "2"
+CODE = "3"
 ROOT = "root.erofs"
 # Huge pages make the kernel set tens of megabytes aside for their sake, which a phone has better uses for.
 EVERYWHERE = ("quiet", "panic=10", "transparent_hugepage=never")
@@ -40,37 +44,93 @@ def make_erofs_stage(recipe: Recipe, lock: Lock, toolbox: Callable[[], Toolbox])
     return Stage("erofs", inputs, make, ("tools", "root"))
 
 
-def make_image_stage(
-    recipe: Recipe, lock: Lock, cache: Cache, loader: LockedPackage, toolbox: Callable[[], Toolbox]
-) -> Stage:
+@dataclass(frozen=True)
+class LoaderSource:
+    """Where a board's own boot loader is: a file by itself, or `path` in the package file with SHA-256 `package`."""
+
+    file: Path
+    package: str
+    path: str
+
+    @property
+    def digest(self) -> str:
+        """What decides its content."""
+        return f"{self.package} {self.path}" if self.package else sha256_file(self.file)
+
+    def load(self, name: str) -> bytes:
+        """Its content; `name` names the package in errors."""
+        return load_package_file(self.file, self.path, name) if self.package else self.file.read_bytes()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The boot loaders of an image: the package of systemd-boot, and the board's own or None."""
+
+    efi: LockedPackage
+    loader: LoaderSource | None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The package files that are read, by their SHA-256."""
+        own = (self.loader.package,) if self.loader and self.loader.package else ()
+        return (self.efi.sha256, *own)
+
+
+@dataclass(frozen=True)
+class Toolboxes:
+    """The tools of every image, and those of Android's formats or None."""
+
+    every: Callable[[], Toolbox]
+    android: Callable[[], Toolbox] | None = None
+
+
+def make_image_stage(recipe: Recipe, lock: Lock, cache: Cache, sources: Sources, toolboxes: Toolboxes) -> Stage:
     """The disk and every other format, with `cmdline.txt` for those who boot the kernel directly."""
-    words = make_words(recipe)
+    board, words = recipe.board, make_words(recipe)
+    writers = choose_writers(board.boot, recipe.formats)
     inputs = {
         "code": CODE,
-        "formats": " ".join(recipe.formats),
+        "formats": " ".join(writers),
         "sizes": recipe.disk.model_dump_json(),
         "command line": " ".join(words),
-        "boot loader": loader.sha256,
+        "boot loader": " ".join([sources.efi.sha256, *([sources.loader.digest] if sources.loader else [])]),
+        "boot": board.boot.model_dump_json(exclude={"loader": {"file"}}),
+        "storage": board.storage.model_dump_json(),
         "seed": make_seed(recipe),
     }
-    needs = ["tools", "root", "erofs", "kernel", "initramfs", *(["kubernetes"] if recipe.kubernetes else [])]
+    optional = {
+        "kubernetes": recipe.kubernetes is not None,
+        "hardware": bool(board.kernel.device_trees),
+        "format-tools": toolboxes.android is not None,
+    }
+    needs = ["tools", "root", "erofs", "kernel", "initramfs", *(name for name, there in optional.items() if there)]
 
     def make(workshop: Workshop) -> None:
         with workshop.cache.scratch("image") as scratch:
-            boot_loader = scratch / "loader.efi"
-            boot_loader.write_bytes(load_boot_loader(cache.file(loader.sha256), recipe.board.architecture))
-            parts = make_inputs(recipe, lock, workshop, boot_loader)
+            parts = make_inputs(recipe, lock, workshop, write_loaders(recipe, sources, cache, scratch))
             check_root_fits(parts)
-            for name in FORMATS:
-                if name in recipe.formats:
-                    FORMATS[name](parts, Bench(toolbox(), workshop.folder, workshop.log))
-        write_copyrights([cache.file(loader.sha256)], workshop.folder)
-        (workshop.folder / "cmdline.txt").write_text(make_command_line(words, "root-a") + "\n")
+            android = toolboxes.android() if toolboxes.android else None
+            for write in writers.values():
+                write(parts, Bench(toolboxes.every(), workshop.folder, workshop.log, android))
+        write_copyrights([cache.file(digest) for digest in sources.files], workshop.folder)
+        key = ROOT_KEY if board.boot.method == "android" else "root"
+        (workshop.folder / "cmdline.txt").write_text(make_command_line(words, "root-a", key) + "\n")
 
-    return Stage("image", inputs, make, tuple(needs), (loader.sha256,))
+    return Stage("image", inputs, make, tuple(needs), sources.files)
 
 
-def make_inputs(recipe: Recipe, lock: Lock, workshop: Workshop, boot_loader: Path) -> DiskInputs:
+def write_loaders(recipe: Recipe, sources: Sources, cache: Cache, folder: Path) -> tuple[Path, Path | None]:
+    """Files in `folder` with the EFI program of systemd-boot and the board's own boot loader, if it has one."""
+    efi, own = folder / "loader.efi", folder / "loader.bin"
+    efi.write_bytes(load_boot_loader(cache.file(sources.efi.sha256), recipe.board.architecture))
+    if sources.loader is None:
+        return efi, None
+    loader = recipe.board.boot.loader
+    own.write_bytes(sources.loader.load(loader.package or "" if loader else ""))
+    return efi, own
+
+
+def make_inputs(recipe: Recipe, lock: Lock, workshop: Workshop, loaders: tuple[Path, Path | None]) -> DiskInputs:
     """The parts of the image, from the stages before."""
     needs = workshop.needs
     data = needs["kubernetes"] / "data.tar" if "kubernetes" in needs else None
@@ -88,8 +148,11 @@ def make_inputs(recipe: Recipe, lock: Lock, workshop: Workshop, boot_loader: Pat
         kernel=needs["kernel"] / "vmlinuz",
         initramfs=needs["initramfs"] / "initrd.img",
         device_trees=needs["kernel"] / "dtbs.tar",
-        boot_loader=boot_loader,
+        boot_loader=loaders[0],
         command_line=make_words(recipe),
+        boot=recipe.board.boot,
+        storage=recipe.board.storage,
+        loader=loaders[1],
     )
 
 

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cumulet.core.errors import UsageError
 from cumulet.core.files import write_text
 
-Group = Literal["base", "extra", "boot", "tools", "twins"]
-"""`tools` run here for every image; `twins` are the native programs of the `extra` packages."""
+Group = Literal["base", "extra", "boot", "tools", "twins", "formats"]
+"""`tools` run here for every image; `twins` are the native programs of the `extra` packages; `formats` run here for the
+formats of some boards."""
 
 
 class LockedPackage(BaseModel):
@@ -60,6 +61,7 @@ class Request(BaseModel):
     extra: tuple[str, ...]
     boot: tuple[str, ...]
     tools: tuple[str, ...]
+    formats: tuple[str, ...] = ()
     wheels: tuple[str, ...]
 
     @property

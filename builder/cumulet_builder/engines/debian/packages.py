@@ -27,19 +27,28 @@ RESULTS = ("root.tar", "owners.json")
 
 def make_tools_stage(lock: Lock) -> Stage:
     """The tools tree, in folder `tree` of the stage."""
-    packages = lock.of("tools")
+    return _make_tree_stage("tools", lock, "tools")
+
+
+def make_format_tools_stages(lock: Lock) -> list[Stage]:
+    """The tools of the formats of some boards, in folder `tree` of the stage `format-tools`; none if nobody asks."""
+    return [_make_tree_stage("format-tools", lock, "formats")] if lock.of("formats") else []
+
+
+def _make_tree_stage(name: str, lock: Lock, group: Group) -> Stage:
+    packages = lock.of(group)
 
     def make(workshop: Workshop) -> None:
         root = workshop.folder / "tree"
         root.mkdir()
         want = partial(want_unpacked, documentation=True, locales=True)
         unpack_all(link_packages(packages, workshop.cache, workshop.folder / "debs"), root, want, jobs())
-        for name in packages:
-            (workshop.folder / "debs" / name.file_name).unlink()
+        for each in packages:
+            (workshop.folder / "debs" / each.file_name).unlink()
         (workshop.folder / "debs").rmdir()
 
     files = tuple(package.sha256 for package in packages)
-    return Stage("tools", {"code": CODE, "packages": digest_of(packages)}, make, files=files)
+    return Stage(name, {"code": CODE, "packages": digest_of(packages)}, make, files=files)
 
 
 def make_package_stages(recipe: Recipe, lock: Lock) -> list[Stage]:

@@ -14,15 +14,19 @@ from cumulet_builder.engines.debian.mirror import Mirror
 from cumulet_builder.engines.debian.pins import Pin, Target, load_pins, select_pins, take_pin
 from cumulet_builder.engines.debian.wheels import Hashes, resolve_wheels
 from cumulet_builder.formats.growth import PACKAGES as GROWTH
+from cumulet_builder.hardware import juicer
+from cumulet_builder.recipe.board import Board
 from cumulet_builder.recipe.model import Recipe
 
 ESSENTIAL = "?essential"
 # Tools of the image's release that make its file systems and disk.
 TOOLS = ("cpio", "dosfstools", "e2fsprogs", "erofs-utils", "fdisk", "kmod", "libarchive13t64", "mtools", "zstd")
+# Tools of the image's release that make Android's formats.
+ANDROID = ("android-sdk-libsparse-utils", "mkbootimg")
 EMULATOR = "qemu-user"
 LOCK_NAME = "requirements.lock"
 # What the SDK on the device imports; what these need follows from the lock.
-SDK_WHEELS = ("asyncssh", "click", "cryptography", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
+SDK_WHEELS = ("asyncssh", "click", "cryptography", "h11", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
 # Never run while configuring, or too big to fetch twice: no native twin needed.
 NO_TWIN = ("kernel", "debug")
 NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-")
@@ -34,7 +38,8 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
     wheels = {*recipe.wheels, *(pin.word for pin in find_pins(recipe))}
     python = {"python3"} if wheels else set()
     base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
-    boot = {board.kernel.package, "busybox-static", "systemd-boot-efi", *board.firmware_packages}
+    base -= set(recipe.replaced_packages)
+    boot = {"busybox-static", "systemd-boot-efi", *board.firmware_packages, *_board_packages(board)}
     # A foreign image's Python is among the tools as its native twin.
     tools = {ESSENTIAL, *TOOLS, *([EMULATOR] if host != board.architecture else python)}
     return Request(
@@ -46,6 +51,7 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
         extra=tuple(sorted(set(recipe.packages) - base)),
         boot=tuple(sorted(boot)),
         tools=tuple(sorted(tools)),
+        formats=ANDROID if board.boot.method == "android" else (),
         wheels=tuple(sorted(wheels)),
     )
 
@@ -63,6 +69,17 @@ def find_pins(recipe: Recipe) -> list[Pin]:
 def load_own_pins(target: Target) -> dict[str, Pin]:
     """Every Python package of ours that is pinned for a target."""
     return load_pins(find_requirements(), target)
+
+
+def _board_packages(board: Board) -> set[str]:
+    """What is opened for a board: kernel, boot loader, what takes its firmware from it. Files of the user need none."""
+    kernel, loader = board.kernel, board.boot.loader
+    packages = set(juicer.PACKAGES) if board.firmware_from else set()
+    if kernel.file is None:
+        packages.add(kernel.package)
+    if loader is not None and loader.file is None and loader.package is not None:
+        packages.add(loader.package)
+    return packages
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,9 @@ class Resolver:
             apt.update(architectures)
         packages = [*_target(apt, request), *_boot(apt, request)]
         packages += _tools(apt, request, packages)
+        if request.formats:
+            host = request.host_architecture
+            packages += apt.lock(apt.resolve(request.formats, host), host, "formats")
         if before and not fresh and _same_wheels(before.request, request):
             wheels = list(before.wheels)
         else:

@@ -8,12 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from cumulet.core.errors import UsageError
+from cumulet.core.files import sha256_file
 from cumulet_builder import firmware, initramfs, kernel, kubernetes
 from cumulet_builder.assets import find_assets
 from cumulet_builder.cache import Cache, make_key
-from cumulet_builder.engines.debian.artefacts import make_erofs_stage, make_image_stage
+from cumulet_builder.engines.debian.artefacts import (
+    LoaderSource,
+    Sources,
+    Toolboxes,
+    make_erofs_stage,
+    make_image_stage,
+)
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
-from cumulet_builder.engines.debian.packages import make_package_stages, make_tools_stage
+from cumulet_builder.engines.debian.packages import make_format_tools_stages, make_package_stages, make_tools_stage
+from cumulet_builder.hardware import juicer
+from cumulet_builder.hardware import stage as hardware
 from cumulet_builder.kubernetes.surroundings import Surroundings
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe
@@ -22,7 +31,7 @@ from cumulet_builder.sdk_layer import make_sdk_stage
 from cumulet_builder.toolbox import Toolbox
 
 # The others date what they write by the lock. These do not, and are kept when only the date is another.
-UNDATED = ("tools", "programs")
+UNDATED = ("tools", "format-tools", "programs")
 
 
 def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
@@ -35,12 +44,15 @@ def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
         _make_kernel_stage(recipe, lock, cache, toolbox),
         _make_initramfs_stage(recipe, lock, cache, toolbox),
         *_make_firmware_stages(recipe, lock, cache),
+        *_make_juicer_stages(recipe, lock, cache),
         *kubernetes.make_stages(recipe, _surroundings(toolbox)),
         make_sdk_stage(lock, recipe.sdk),
         make_root_stage(recipe, lock),
         make_erofs_stage(recipe, lock, toolbox),
-        make_image_stage(recipe, lock, cache, find_package(lock, "systemd-boot-efi"), toolbox),
     ]
+    if recipe.board.kernel.device_trees:
+        stages.append(hardware.make_stage(recipe.board, [stage.name for stage in stages], toolbox))
+    stages += _make_image_stages(recipe, lock, cache, toolbox)
     return [stage if stage.name in UNDATED else _dated(stage, lock.epoch) for stage in stages]
 
 
@@ -57,7 +69,7 @@ def find_package(lock: Lock, start: str) -> LockedPackage:
 
 
 def _toolbox_of(tools: Stage, cache: Cache) -> Callable[[], Toolbox]:
-    folder: Path = cache.stage("tools", make_key(tools.name, tools.inputs, {})) / "tree"
+    folder: Path = cache.stage(tools.name, make_key(tools.name, tools.inputs, {})) / "tree"
     return lambda: Toolbox(folder)
 
 
@@ -65,9 +77,43 @@ def _surroundings(toolbox: Callable[[], Toolbox]) -> Surroundings:
     return Surroundings(find_assets("recipes"), lambda _: toolbox(), ("tools",))
 
 
+def _make_image_stages(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> list[Stage]:
+    more = make_format_tools_stages(lock)
+    android = _toolbox_of(more[0], cache) if more else None
+    sources = Sources(find_package(lock, "systemd-boot-efi"), find_loader(recipe, lock, cache))
+    return [*more, make_image_stage(recipe, lock, cache, sources, Toolboxes(toolbox, android))]
+
+
+def find_loader(recipe: Recipe, lock: Lock, cache: Cache) -> LoaderSource | None:
+    """The board's own boot loader: from its package, or a file that the recipe names."""
+    loader = recipe.board.boot.loader
+    if loader is None:
+        return None
+    if loader.file is not None:
+        return LoaderSource(load_user_file(loader.file, "board.boot.loader.file"), "", "")
+    package = next((each for each in lock.of("boot") if each.name == loader.package), None)
+    if package is None or loader.path is None:
+        text = f"board {recipe.board.board}: boot.loader names neither a file nor a package with a path"
+        raise UsageError(text, hint="board.boot.loader.file=./u-boot.bin")
+    return LoaderSource(cache.file(package.sha256), package.sha256, loader.path)
+
+
+def load_user_file(name: str, key: str) -> Path:
+    """A file of this computer that a recipe names. Raises UsageError naming the key if it is not there."""
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"{key}: {name}: no such file", hint="relative paths count from the file that names them")
+    return path
+
+
 def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> Stage:
-    package = find_package(lock, "linux-image-")
     board = recipe.board.kernel
+    if board.file is not None:
+        deb = load_user_file(board.file, "board.kernel.file")
+        digest = sha256_file(deb)
+    else:
+        digest = find_package(lock, "linux-image-").sha256
+        deb = cache.file(digest)
     choice = kernel.KernelChoice(
         asker=recipe.image,
         modules=(
@@ -78,8 +124,10 @@ def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callab
             *kubernetes.needed_modules(recipe),
         ),
         device_trees=board.device_trees,
+        follow_device_trees=board.device_tree_modules,
+        without=recipe.board.without,
     )
-    stage = kernel.make_stage(choice, cache.file(package.sha256), package.sha256, toolbox, needs=("tools",))
+    stage = kernel.make_stage(choice, deb, digest, toolbox, needs=("tools",))
 
     def make(workshop: Workshop) -> None:
         stage.make(workshop)
@@ -89,7 +137,15 @@ def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callab
 
     distribution = recipe.kubernetes.distribution if recipe.kubernetes else "none"
     inputs = {**stage.inputs, "checked for": distribution}
-    return replace(stage, inputs=inputs, make=make, files=(package.sha256,))
+    return replace(stage, inputs=inputs, make=make, files=() if board.file is not None else (digest,))
+
+
+def _make_juicer_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
+    if not recipe.board.firmware_from:
+        return []
+    wanted = [each for each in lock.of("boot") if each.name in juicer.PACKAGES]
+    packages = [firmware.FirmwarePackage(each.name, cache.file(each.sha256), each.sha256) for each in wanted]
+    return [juicer.make_stage(packages, recipe.board.compatibles)]
 
 
 def _make_firmware_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
@@ -103,6 +159,12 @@ def _make_firmware_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stag
 
 def _make_initramfs_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> Stage:
     package = find_package(lock, "busybox-static")
-    choice = initramfs.InitramfsChoice(asker=recipe.image, modules=recipe.board.kernel.initramfs_modules)
+    storage = recipe.board.storage
+    choice = initramfs.InitramfsChoice(
+        asker=recipe.image,
+        modules=recipe.board.kernel.initramfs_modules,
+        inside=storage.inside or "",
+        sector=storage.sector_size,
+    )
     stage = initramfs.make_stage(choice, cache.file(package.sha256), package.sha256, toolbox, needs=("tools", "kernel"))
     return replace(stage, files=(package.sha256,))

@@ -16,6 +16,7 @@ from cumulet_builder import kubernetes
 from cumulet_builder.engines.debian.artefacts import make_seed, make_words
 from cumulet_builder.engines.yocto.machines import Machine
 from cumulet_builder.engines.yocto.repositories import LayerLock
+from cumulet_builder.formats.bootimg import ROOT_KEY
 from cumulet_builder.formats.esp import make_command_line
 from cumulet_builder.formats.layout import ALIGN, make_layout, make_uuid
 from cumulet_builder.formats.root import OPTIONS
@@ -29,6 +30,7 @@ HANDOVER = "${TOPDIR}/../handover"
 # What the recipe's own words mean in packages, and the fragments of recipes/kas that bring them.
 K3S_PACKAGES, K3S_LAYERS = ("packagegroup-cumulet-k3s",), ("virtualization",)
 SDK_PACKAGES = ("packagegroup-cumulet-sdk",)
+ROOT_KEYS = {"phone": ROOT_KEY}
 BOOT_LAYERS = {"uboot": ("arm",)}
 
 
@@ -96,7 +98,7 @@ def make_variables(recipe: Recipe, setting: Setting) -> dict[str, str]:
         "CUMULET_MODULES": " ".join(make_modules(recipe)),
         "CUMULET_TRIM_DROP": " ".join(recipe.trim.drop),
         "CUMULET_TRIM_KEEP": " ".join(recipe.trim.keep),
-        "CUMULET_COMMAND_LINE": make_command_line(words, "root-a"),
+        "CUMULET_COMMAND_LINE": make_command_line(words, "root-a", ROOT_KEYS.get(setting.machine.boot, "root")),
         **make_disk_variables(recipe),
         **make_images_variables(setting.images),
     }

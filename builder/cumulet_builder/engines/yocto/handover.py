@@ -13,6 +13,8 @@ from cumulet_builder.engines.debian.wheels import SITE
 from cumulet_builder.formats.esp import make_command_line
 from cumulet_builder.initramfs import FOLDERS, InitramfsChoice, make_script
 from cumulet_builder.kubernetes.surroundings import make_cluster, make_setup_tree
+from cumulet_builder.radio import make_chrony_text
+from cumulet_builder.recipe.board import Storage
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.render import render
 from cumulet_builder.rootfs import digest_of, make_files_tree, make_settings_tree
@@ -26,7 +28,7 @@ UNITS = {
     "sshd-keygen.service": "sshdgenkeys.service",
 }
 # Owned by packages of openembedded-core: laid over them once the image has been put together.
-OVERLAID = ("/etc/fstab", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf")
+OVERLAID = ("/etc/default/gpsd", "/etc/fstab", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf")
 # Said by openembedded-core itself, in its own words.
 LEFT_OUT = ("/usr/lib/os-release", "/etc/systemd/system/default.target")
 # containerd's own package has it.
@@ -43,10 +45,13 @@ def make_handover(recipe: Recipe, words: tuple[str, ...]) -> dict[str, Tree]:
     system = rename_units(make_settings_tree(recipe, ""))
     packaged = Tree({path: node for path, node in system.nodes.items() if path not in (*OVERLAID, *LEFT_OUT)})
     overlaid = Tree({path: node for path, node in system.nodes.items() if path in OVERLAID})
+    if recipe.gnss is not None:
+        # Its chrony reads one file, where Debian's reads a folder beside its own.
+        overlaid.file("/etc/chrony.conf", make_chrony_text(recipe, whole=True))
     return {
         "system.tar": packaged,
         "overlay.tar": merge([overlaid, make_files_tree(recipe)]),
-        "init.tar": make_init_tree(),
+        "init.tar": make_init_tree(recipe.board.storage),
         "boot.tar": make_boot_tree(recipe, words),
         "sdk.tar": make_sdk_tree(),
         "kubernetes.tar": make_kubernetes_tree(recipe),
@@ -60,13 +65,14 @@ def rename_units(tree: Tree) -> Tree:
     return Tree({new: tree.nodes[old] for new, old in renamed.items()})
 
 
-def make_init_tree() -> Tree:
+def make_init_tree(storage: Storage) -> Tree:
     """The initramfs' script and mount points. What it mounts is built into the kernel: no module is loaded."""
+    choice = InitramfsChoice(asker="yocto", inside=storage.inside or "", sector=storage.sector_size)
     tree = Tree()
     for folder in FOLDERS:
         if folder not in ("/bin", "/modules"):
             tree.folder(folder)
-    tree.file("/init", make_script(InitramfsChoice(asker="yocto"), ()), 0o755)
+    tree.file("/init", make_script(choice, ()), 0o755)
     return tree
 
 

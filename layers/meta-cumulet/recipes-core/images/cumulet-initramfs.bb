@@ -2,7 +2,9 @@ SUMMARY = "The initramfs of Cumulet's images: busybox and one script"
 DESCRIPTION = "Everything that it mounts is built into the kernel: it loads no modules."
 LICENSE = "Apache-2.0"
 
-PACKAGE_INSTALL = "cumulet-init busybox base-passwd"
+# A phone's disk lies inside a partition, which is opened with losetup; busybox's cannot set the size of sectors.
+CUMULET_INITRAMFS_INSTALL ?= ""
+PACKAGE_INSTALL = "cumulet-init busybox base-passwd ${CUMULET_INITRAMFS_INSTALL}"
 IMAGE_FEATURES = ""
 IMAGE_LINGUAS = ""
 PACKAGE_EXCLUDE = "kernel-image-*"

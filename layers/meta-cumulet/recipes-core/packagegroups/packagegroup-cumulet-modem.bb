@@ -1,5 +1,6 @@
 SUMMARY = "Modems: 5G, 4G"
-DESCRIPTION = "ModemManager with the protocols of Qualcomm's and all other modems, and their command-line tools."
+DESCRIPTION = "ModemManager with the protocols of Qualcomm's and all other modems, NetworkManager for their connections, \
+and what the SDK speaks to both with."
 PACKAGE_ARCH = "${MACHINE_ARCH}"
 
 inherit packagegroup
@@ -8,5 +9,9 @@ RDEPENDS:${PN} = "\
     libmbim \
     libqmi \
     modemmanager \
+    networkmanager-nmcli \
+    networkmanager-ppp \
+    networkmanager-wwan \
+    python3-dbus-fast \
     usb-modeswitch \
 "

@@ -4,6 +4,13 @@ cumulet-ready cumulet-addons'
 for unit in $units; do
     systemctl stop "$unit.service" 2>/dev/null
 done
+# k3s lets its containers run on when it stops.
+for unit in k3s k3s-agent; do
+    systemctl kill --kill-whom=all -s SIGKILL "$unit.service" 2>/dev/null
+done
+if [ -e /var/lib/rancher/k3s/agent/containerd ]; then
+    find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | xargs -r kill -9
+fi
 if command -v ctr >/dev/null && systemctl is-active -q containerd.service; then
     for task in $(ctr -n k8s.io tasks list -q 2>/dev/null); do
         ctr -n k8s.io tasks kill -s SIGKILL "$task" 2>/dev/null

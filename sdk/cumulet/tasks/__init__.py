@@ -1,0 +1,57 @@
+"""AI tasks: their profiles, the profile of the edge that they run on, and what becomes of them in a cluster.
+
+`profile` and `edge` are the documents, `need` turns percents into amounts, `cluster` reads a live edge, `manifests`
+makes Kubernetes objects, `submit` starts them in the order of their plan, `measure` watches one while it runs.
+"""
+
+from cumulet.tasks.cluster import make_edge, read_edge
+from cumulet.tasks.edge import EdgeNode, EdgeProfile, find_free_space, imagine, load_edge, write_edge
+from cumulet.tasks.manifests import make_autoscaler, make_model_source, make_volumes, make_workload, scales
+from cumulet.tasks.measure import correct, measure
+from cumulet.tasks.need import describe_correction, make_amounts, make_needs
+from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, make_profile, parse_profile, write_profile
+from cumulet.tasks.quantities import parse_quantity, parse_seconds, parse_size, write_size
+from cumulet.tasks.reach import Device, Reached, reach
+from cumulet.tasks.submit import Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
+
+__all__ = [
+    "Check",
+    "Device",
+    "EdgeNode",
+    "EdgeProfile",
+    "Measured",
+    "Reached",
+    "Submitted",
+    "TaskProfile",
+    "apply",
+    "correct",
+    "describe_correction",
+    "find_free_space",
+    "imagine",
+    "load_edge",
+    "load_profile",
+    "make_amounts",
+    "make_autoscaler",
+    "make_edge",
+    "make_model_source",
+    "make_needs",
+    "make_profile",
+    "make_volumes",
+    "make_workload",
+    "measure",
+    "parse_profile",
+    "parse_quantity",
+    "parse_seconds",
+    "parse_size",
+    "plan_tasks",
+    "reach",
+    "read_edge",
+    "read_places",
+    "read_pods",
+    "scales",
+    "start_task",
+    "submit",
+    "write_edge",
+    "write_profile",
+    "write_size",
+]

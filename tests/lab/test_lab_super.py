@@ -1,0 +1,189 @@
+"""A task of two and a half nodes in a real cluster: three whole nodes, one result, whichever of them loses its power.
+
+The tests of this file go on from each other: one site, in the order of the file.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubectl_api import Kubectl
+from sites import get, kubectl, ready_nodes, until, up, write_site
+
+from cumulet.core.errors import TargetError
+from cumulet.supercontainer import Controller, Fetched
+from cumulet.tasks import TaskProfile, parse_profile
+from cumulet_qemu.lab.lab import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+MakeLab = Callable[..., AbstractContextManager[Lab]]
+NODES = ["n1", "n2", "n3", "n4"]
+SIDE = 90
+# A product of two matrices, of which each member makes some rows. The node's own Python runs it.
+MATRIX = """
+import array
+
+def cell(row, column, seed):
+    return (row * 7919 + column * 104729 + seed) % 1000003 - 500001
+
+def make_rows(rows, side):
+    right = [[cell(row, column, 2) for column in range(side)] for row in range(side)]
+    columns = list(zip(*right))
+    left = ([cell(row, column, 1) for column in range(side)] for row in rows)
+    return array.array("q", (sum(a * b for a, b in zip(row, column)) for row in left for column in columns)).tobytes()
+"""
+TASK = (
+    MATRIX
+    + """
+import logging, os, time
+from cumulet.supercontainer import member
+logging.basicConfig(level="INFO", format="%(asctime)s %(message)s")
+rows = make_rows(member.shard(range(SIDE)), SIDE)
+time.sleep(HOLD if member.setting.attempt == 0 else 0)
+member.contribute(rows)
+""".replace("SIDE", str(SIDE))
+)
+
+
+def whole_product() -> bytes:
+    """The same on one node."""
+    names: dict[str, Any] = {"array": array}
+    exec(MATRIX, names)
+    return bytes(names["make_rows"](range(SIDE), SIDE))
+
+
+def make_task(name: str, hold: float, program: str = TASK, deadline: str = "10m") -> TaskProfile:
+    """A container that has nothing but /pause of its own, and the node's /usr at /data/in."""
+    loader = ["/data/in/lib64/ld-linux-x86-64.so.2", "--library-path", "/data/in/lib/x86_64-linux-gnu"]
+    values = {
+        "version": 1,
+        "task": name,
+        "image": "cumulet.dev/pause:1.36.3",
+        "command": [*loader, "/data/in/bin/python3", "-c", program.replace("HOLD", str(hold))],
+        "environment": {"PYTHONHOME": "/data/in", "PYTHONPATH": "/data/in/lib/python3/dist-packages"},
+        "data": {"input": "/usr"},
+        "cpu": 250,
+        "memory": "256MiB",
+        "mergeable": True,
+        "runs": "once",
+        "deadline": deadline,
+    }
+    return parse_profile(json.dumps(values), f"{name}.yaml")
+
+
+@pytest.fixture(scope="module")
+def four(lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A site of four nodes that all take work: three for the members, one to replace one of them."""
+    with lab("su", 4, "10.87.0.0/24") as found:
+        up(write_site(found, tmp_path_factory.mktemp("site"), 4, "workers: all\n"))
+        yield found
+
+
+class Run(threading.Thread):
+    """A super container that is followed by somebody, as `cumulet super run` does it."""
+
+    def __init__(self, api: Kubectl, profile: TaskProfile, target: Path) -> None:
+        super().__init__(daemon=True)
+        self.told: list[str] = []
+        self.target = target
+        self.fetched: Fetched | None = None
+        self.error: Exception | None = None
+        self._profile = profile
+        self._controller = Controller(api, "default", self.told.append)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.fetched = asyncio.run(self._controller.run(self._profile, self.target, wait=240))
+        except Exception as error:
+            self.error = error
+
+    def finish(self, seconds: float) -> bytes:
+        """What came. Raises what it raised."""
+        self.join(seconds)
+        if isinstance(self.error, TargetError):
+            self.error.message += "\n" + "\n".join(self.told)
+        if self.error is not None:
+            raise self.error
+        assert self.fetched is not None, self.told
+        return self.target.read_bytes()
+
+
+def places(lab: Lab, name: str, on: str) -> dict[int, str]:
+    """Index -> node of the members that run."""
+    found = {}
+    for pod in get(lab, "pods", "-l", f"batch.kubernetes.io/job-name={name}", on=on)["items"]:
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
+            index = int(pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
+            found[index] = pod["spec"]["nodeName"]
+    return found
+
+
+def test_a_task_of_250_percent_is_three_whole_nodes_and_its_result_is_that_of_one(four: Lab, tmp_path: Path) -> None:
+    run = Run(Kubectl(four, "n2"), make_task("matrix", 5), tmp_path / "result")
+    until("three members run", lambda: len(places(four, "matrix", "n2")) == 3, 120)
+    assert len(set(places(four, "matrix", "n2").values())) == 3
+    assert run.finish(180) == whole_product()
+    until("nothing is left", lambda: get(four, "jobs,secrets,services,pods")["items"][1:] == [], 60)
+
+
+@pytest.mark.parametrize("index", [1, 0], ids=["a member", "the merging member"])
+def test_the_result_is_the_same_when_the_power_of_a_node_is_lost(four: Lab, tmp_path: Path, index: int) -> None:
+    api = Kubectl(four, "n2")
+    name = f"lost-{index}"
+    run = Run(api, make_task(name, 30), tmp_path / "result")
+    until("three members run", lambda: len(places(four, name, "n2")) == 3, 120)
+    victim = places(four, name, "n2")[index]
+    api.on = on = "n3" if victim == "n2" else "n2"
+    four.node(victim).kill()
+    try:
+        assert run.finish(420) == whole_product()
+        assert any("1 replaced" in line for line in run.told), run.told
+    finally:
+        four.start([four.node(victim)])
+        until("all are Ready again", lambda: ready_nodes(four, on) == set(NODES), 180)
+
+
+def test_too_few_nodes_are_counted_and_what_the_busy_ones_do_is_named(four: Lab, tmp_path: Path) -> None:
+    busy = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "busy", "labels": {"cumulet.dev/task": "busy", "cumulet.dev/place": "whole"}},
+        "spec": {
+            "nodeName": "n4",
+            "containers": [{"name": "pause", "image": "cumulet.dev/pause:1.36.3", "imagePullPolicy": "Never"}],
+        },
+    }
+    four.node("n2").run(
+        "kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "-f", "-", input=json.dumps(busy)
+    )
+    kubectl(four, "cordon", "n3")
+    try:
+        controller = Controller(Kubectl(four, "n2"), "default", print)
+        with pytest.raises(TargetError) as caught:
+            asyncio.run(controller.run(make_task("many", 0), tmp_path / "result", wait=0))
+        assert "needs 3 whole nodes, 2 free (n1, n2); busy: n4 (busy)" in caught.value.message
+    finally:
+        kubectl(four, "uncordon", "n3")
+        kubectl(four, "delete", "pod", "busy", "--wait", "--grace-period=0", "--force")
+
+
+def test_a_member_that_never_reports_is_named_with_its_node(four: Lab, tmp_path: Path) -> None:
+    program = TASK.replace("member.contribute(rows)", "time.sleep(600 if member.index == 1 else 0)\n") + (
+        "member.contribute(rows)\n"
+    )
+    run = Run(Kubectl(four, "n2"), make_task("silent", 0, program, "20s"), tmp_path / "result")
+    until("three members run", lambda: len(places(four, "silent", "n2")) == 3, 120)
+    node = places(four, "silent", "n2")[1]
+    with pytest.raises(TargetError) as caught:
+        run.finish(120)
+    assert f"member 1 of 3 has not contributed within 20 s: member 1 is on {node}, Running" in caught.value.message
+    kubectl(four, "delete", "job,service,secret", "silent")
