@@ -19,6 +19,7 @@ PACKAGES = {
 ARROWS = {
     "cumulet_builder": (
         "cumulet.central",
+        "cumulet.cli",
         "cumulet.core",
         "cumulet.inference",
         "cumulet.kubernetes",

@@ -23,3 +23,14 @@ def find_assets(name: Literal["recipes", "layers"], checkout: Path = CHECKOUT, i
     raise ToolError(
         f"{installed / name}: no such folder", hint="install cumulet again: pip install --force-reinstall cumulet-board"
     )
+
+
+def find_requirements(checkout: Path = CHECKOUT, installed: Path = INSTALLED) -> Path:
+    """`requirements.lock`: every Python package of ours, pinned. Raises ToolError if it is not there."""
+    for root in (checkout, installed):
+        if (root / "requirements.lock").is_file():
+            return root / "requirements.lock"
+    raise ToolError(
+        f"{installed / 'requirements.lock'}: no such file",
+        hint="install cumulet again: pip install --force-reinstall cumulet-board",
+    )

@@ -13,12 +13,17 @@ from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.toolbox import Toolbox
 from cumulet_builder.tree import Tree, merge, write_tar
 
-CODE = "1"
+CODE = "2"
+COMMAND = """#!/usr/bin/python3 -I
+import sys
+from cumulet.cli import main
+sys.exit(main())
+"""
 
 
 def make_sdk_stage(lock: Lock, with_sdk: bool) -> Stage:
     """`sdk.tar`: the lock's wheels, and with `with_sdk` the SDK of this very Cumulet."""
-    own = load_sdk() if with_sdk else Tree()
+    own = merge([load_sdk(), make_command_tree()]) if with_sdk else Tree()
     digest = sha256_text("".join(f"{path} {sha256_text(own.read(path).decode())}" for path in own.nodes))
     wheels = "\n".join(f"{wheel.file} {wheel.sha256}" for wheel in lock.wheels)
 
@@ -65,4 +70,11 @@ def load_sdk() -> Tree:
     version = metadata.version("cumulet-board")
     about = f"Metadata-Version: 2.4\nName: cumulet-board\nVersion: {version}\n"
     tree.file(f"{SITE}/cumulet_board-{version}.dist-info/METADATA", about)
+    return tree
+
+
+def make_command_tree() -> Tree:
+    """The command `cumulet` of a device: what the SDK offers."""
+    tree = Tree()
+    tree.file("/usr/bin/cumulet", COMMAND, 0o755)
     return tree

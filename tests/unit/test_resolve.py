@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +11,12 @@ from pathlib import Path
 import pytest
 from debian.deb822 import Deb822
 
+import cumulet
 from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder.engines.debian import resolve
 from cumulet_builder.engines.debian.lock import Group, Lock, LockedPackage, LockedWheel, Request
 from cumulet_builder.engines.debian.mirror import Mirror
+from cumulet_builder.engines.debian.pins import Target
 from cumulet_builder.engines.debian.resolve import Resolver, host_architecture, make_request, want_twin
 from cumulet_builder.recipe.load import load_recipe
 
@@ -51,8 +55,44 @@ def test_python_goes_where_the_sdk_goes_and_among_the_tools_that_compile_it(writ
 
 
 def test_the_sdk_brings_the_wheels_that_it_imports(write: Write) -> None:
-    found = request_of(write, "sdk: true\nwheels: [numpy, rich]\n").wheels
-    assert found == ("click", "cryptography", "h11", "httpx", "jinja2", "numpy", "pydantic", "pyyaml", "rich")
+    words = request_of(write, "sdk: true\nwheels: [numpy]\n").wheels
+    names = {word.partition("==")[0] for word in words}
+    # Asked for by the recipe, by the SDK, and by what the SDK asks for.
+    assert {"numpy", "asyncssh", "pydantic", "pydantic-core", "cffi", "h11"} <= names
+    assert [word for word in words if "==" not in word] == ["numpy"]
+    assert "pytest" not in names
+
+
+def test_what_the_sdk_imports_is_what_an_image_gets() -> None:
+    folder = Path(cumulet.__file__).parent
+    known = {"asyncssh", "click", "cryptography", "h11", "httpx", "jinja2", "pydantic", "yaml", "rich", "cumulet"}
+    # What parts bring themselves: with a feature, with a container image, or on a hub.
+    own = {
+        "central": {"aiohttp", "opentelemetry", "prometheus_client"},
+        "gpu": {"grpc", "google"},
+        "inference": {"numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "ncnn"},
+        "modem": {"dbus_fast"},
+        "spool": {"aiohttp"},
+        "supercontainer": {"numpy", "dask", "distributed"},
+    }
+    found = {}
+    for path in folder.rglob("*.py"):
+        part = path.relative_to(folder).parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {name.split(".")[0] for name in names} - known - own.get(part, set()):
+                if name not in sys.stdlib_module_names:
+                    found[str(path)] = name
+    assert found == {}
+
+
+def test_a_feature_takes_packages_at_their_pinned_version(write: Write) -> None:
+    (word,) = request_of(write, "pinned_wheels: [ncnn]\n").wheels
+    assert word.startswith("ncnn==")
+    with pytest.raises(UsageError) as caught:
+        request_of(write, "pinned_wheels: [nccn]\n")
+    assert caught.value.message == "requirements.lock: has no nccn for this Python"
 
 
 def test_boards_bring_packages_and_firmware(write: Write) -> None:
@@ -218,9 +258,9 @@ def test_the_versions_of_the_last_lock_are_kept_unless_newer_ones_are_asked_for(
 def test_wheels_of_the_last_lock_are_kept_for_the_same_request(apt: FakeApt, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
-    def resolve_wheels(names: tuple[str, ...], architecture: str, folder: Path) -> list[LockedWheel]:
-        asked.append((architecture, *names))
-        return [LockedWheel(name=name, version="1", file=architecture, sha256="", size=0) for name in names]
+    def resolve_wheels(names: tuple[str, ...], target: Target, folder: Path, hashes: object) -> list[LockedWheel]:
+        asked.append((target.architecture, *names))
+        return [LockedWheel(name=name, version="1", file=target.architecture, sha256="", size=0) for name in names]
 
     monkeypatch.setattr(resolve, "resolve_wheels", resolve_wheels)
     before = lock(make(wheels=("rich",)))

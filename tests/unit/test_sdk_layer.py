@@ -26,6 +26,7 @@ FILES = {
     "tool/data.txt": b"x",
     "tool/": b"",
     "tool-1.0.data/scripts/tool": b"#!python\n",
+    "tool-1.0.data/purelib/tool/more.txt": b"y",
     "tool-1.0.dist-info/METADATA": b"Name: tool\n",
 }
 
@@ -79,6 +80,7 @@ def test_a_wheel_lies_where_python_looks_without_its_scripts(wheel: LockedWheel,
     assert {path: tree.read(path) for path in tree.nodes} == {
         f"{SITE}/tool/__init__.py": b"print(1)\n",
         f"{SITE}/tool/data.txt": b"x",
+        f"{SITE}/tool/more.txt": b"y",
         f"{SITE}/tool-1.0.dist-info/METADATA": b"Name: tool\n",
     }
 
@@ -111,6 +113,17 @@ def test_the_sdk_in_the_image_is_whole_and_only_sources() -> None:
     assert [name for name in names if "__pycache__" in name] == []
     assert [name for name in names if name.endswith(".dist-info/METADATA")]
     assert not any("cumulet_builder" in name or "cumulet_qemu" in name for name in names)
+
+
+def test_the_command_of_a_device_is_the_sdks(tmp_path: Path) -> None:
+    tree = sdk_layer.make_command_tree()
+    script = tmp_path / "cumulet"
+    script.write_bytes(tree.read("/usr/bin/cumulet"))
+    assert tree.nodes["/usr/bin/cumulet"].mode == 0o755
+    done = proc.run([sys.executable, script, "--help"])
+    assert "Look after this device and its site." in done.out
+    assert "  site " in done.out
+    assert "build" not in done.out
 
 
 def test_the_stage_knows_its_wheels_and_the_sdk(wheel: LockedWheel, monkeypatch: pytest.MonkeyPatch) -> None:

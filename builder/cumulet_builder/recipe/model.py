@@ -164,6 +164,9 @@ class Recipe(Part):
     wheels: tuple[str, ...] = Field(
         (), description="Python packages from the package index, as `name` or `name==version`"
     )
+    pinned_wheels: tuple[Name, ...] = Field(
+        (), description="Python packages at the version of requirements.lock, without what they name as needed"
+    )
     features: tuple[Name, ...] = Field((), description="Fragments of recipes/features that were merged in")
     modules: tuple[Module, ...] = Field((), description="Kernel modules that features bring, as names or globs")
     kubernetes: Kubernetes | None = None

@@ -6,7 +6,7 @@
     +-- TargetError       4   the image, board or site that was worked on is wrong
 
 Anything else that escapes is a bug of ours: exit code 1 and a traceback in the
-log. An interrupt ends with 130. Only `cumulet_builder.cli.main` prints and exits.
+log. An interrupt ends with 130. Only `cumulet.cli` prints and exits.
 """
 
 from __future__ import annotations

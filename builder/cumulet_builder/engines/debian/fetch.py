@@ -13,6 +13,7 @@ from cumulet_builder.cache import Cache
 from cumulet_builder.download import Report, Request, download
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage
 from cumulet_builder.engines.debian.mirror import Mirror, find_mirror
+from cumulet_builder.engines.debian.pins import Target
 from cumulet_builder.engines.debian.wheels import fetch_wheels
 
 
@@ -44,7 +45,7 @@ def fetch(lock: Lock, digests: Iterable[str], cache: Cache, sources: Sources, re
         mirror = find_mirror(sources.mirror)
         requests = [Request(_find_url(each, mirror), each.sha256, each.size, each.file_name) for each in packages]
         download(requests, cache, report)
-    fetch_wheels(wheels, lock.request.architecture, cache)
+    fetch_wheels(wheels, Target(lock.request.architecture, lock.request.suite), cache)
 
 
 def _find_url(package: LockedPackage, mirror: Mirror) -> str:

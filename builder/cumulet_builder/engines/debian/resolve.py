@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cumulet.core.errors import ToolError, UsageError
+from cumulet_builder.assets import find_requirements
 from cumulet_builder.engines.debian.apt import AptRoot, open_apt
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.engines.debian.mirror import Mirror
-from cumulet_builder.engines.debian.wheels import resolve_wheels
+from cumulet_builder.engines.debian.pins import Pin, Target, load_pins, select_pins, take_pin
+from cumulet_builder.engines.debian.wheels import Hashes, resolve_wheels
 from cumulet_builder.formats import verity
 from cumulet_builder.formats.growth import PACKAGES as GROWTH
 from cumulet_builder.hardware import juicer
@@ -23,8 +25,9 @@ TOOLS = ("cpio", "dosfstools", "e2fsprogs", "erofs-utils", "fdisk", "kmod", "lib
 # Tools of the image's release that make Android's formats.
 ANDROID = ("android-sdk-libsparse-utils", "mkbootimg")
 EMULATOR = "qemu-user"
-# What the SDK on the device imports.
-SDK_WHEELS = ("click", "cryptography", "h11", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
+LOCK_NAME = "requirements.lock"
+# What the SDK on the device imports; what these need follows from the lock.
+SDK_WHEELS = ("asyncssh", "click", "cryptography", "h11", "httpx", "jinja2", "pydantic", "pyyaml", "rich")
 # Never run while configuring, or too big to fetch twice: no native twin needed.
 NO_TWIN = ("kernel", "debug")
 NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-")
@@ -33,7 +36,8 @@ NO_TWIN_NAMES = ("containernetworking-plugins", "runc", "containerd", "firmware-
 def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) -> Request:
     """What must be resolved for a recipe on a computer of architecture `host`."""
     board = recipe.board
-    python = {"python3"} if recipe.sdk or recipe.wheels else set()
+    wheels = {*recipe.wheels, *(pin.word for pin in find_pins(recipe))}
+    python = {"python3"} if wheels else set()
     base = {ESSENTIAL, *GROWTH, *recipe.base_packages, *board.packages, *kubernetes_packages, *python}
     base |= set(verity.PACKAGES) if recipe.disk.verity else set()
     base -= set(recipe.replaced_packages)
@@ -51,8 +55,23 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
         boot=tuple(sorted(boot)),
         tools=tuple(sorted(tools)),
         formats=ANDROID if board.boot.method == "android" else (),
-        wheels=tuple(sorted({*recipe.wheels, *(SDK_WHEELS if recipe.sdk else ())})),
+        wheels=tuple(sorted(wheels)),
     )
+
+
+def find_pins(recipe: Recipe) -> list[Pin]:
+    """The Python packages that go in at their pinned version. Raises UsageError for one that is not pinned."""
+    if not recipe.sdk and not recipe.pinned_wheels:
+        return []
+    pins = load_own_pins(Target(recipe.board.architecture, recipe.suite))
+    needed = select_pins(pins, SDK_WHEELS, LOCK_NAME) if recipe.sdk else []
+    asked = [take_pin(pins, name, LOCK_NAME) for name in recipe.pinned_wheels]
+    return list({pin.name: pin for pin in (*needed, *asked)}.values())
+
+
+def load_own_pins(target: Target) -> dict[str, Pin]:
+    """Every Python package of ours that is pinned for a target."""
+    return load_pins(find_requirements(), target)
 
 
 def _board_packages(board: Board) -> set[str]:
@@ -72,6 +91,7 @@ class Resolver:
 
     folder: Path
     mirror: Mirror
+    hashes: Hashes = field(default_factory=dict)
 
     def lock(self, image: str, request: Request, before: Lock | None, fresh: bool) -> Lock:
         """Resolve a whole request. Versions of the lock `before` are kept where they can be.
@@ -92,7 +112,9 @@ class Resolver:
         if before and not fresh and _same_wheels(before.request, request):
             wheels = list(before.wheels)
         else:
-            wheels = resolve_wheels(request.wheels, request.architecture, self.folder)
+            wheels = resolve_wheels(
+                request.wheels, Target(request.architecture, request.suite), self.folder, self.hashes
+            )
         return Lock(
             image=image,
             epoch=before.epoch if before and not fresh and _same_base(before, packages) else apt.epoch(),
@@ -108,7 +130,7 @@ def _same_base(before: Lock, packages: Sequence[LockedPackage]) -> bool:
 
 
 def _same_wheels(one: Request, other: Request) -> bool:
-    return (one.wheels, one.architecture) == (other.wheels, other.architecture)
+    return (one.wheels, one.architecture, one.suite) == (other.wheels, other.architecture, other.suite)
 
 
 def _target(apt: AptRoot, request: Request) -> list[LockedPackage]:

@@ -10,7 +10,8 @@ from cumulet.core.files import sha256_text
 from cumulet_builder.cache import Cache
 from cumulet_builder.engines.debian.lock import Lock, Request, load_lock, write_lock
 from cumulet_builder.engines.debian.mirror import Mirror, find_mirror
-from cumulet_builder.engines.debian.resolve import Resolver
+from cumulet_builder.engines.debian.pins import Target
+from cumulet_builder.engines.debian.resolve import Resolver, load_own_pins
 
 SUFFIX = ".lock.json"
 
@@ -50,7 +51,8 @@ def resolve(image: str, request: Request, choice: LockChoice, cache: Cache) -> L
     """A new lock, near to the image's last one unless `update` was asked for."""
     mirror = find_mirror(choice.mirror)
     before = load_kept(cache.root / "locks" / f"{image}.json")
-    return Resolver(apt_folder(cache, mirror, request), mirror).lock(image, request, before, choice.update)
+    hashes = {pin.word: pin.hashes for pin in load_own_pins(Target(request.architecture, request.suite)).values()}
+    return Resolver(apt_folder(cache, mirror, request), mirror, hashes).lock(image, request, before, choice.update)
 
 
 def load_kept(path: Path) -> Lock | None:

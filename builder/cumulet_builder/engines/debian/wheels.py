@@ -5,41 +5,55 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
+
+from packaging.utils import canonicalize_name
 
 from cumulet.core import proc
 from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder.cache import Cache
 from cumulet_builder.engines.debian.lock import LockedWheel
+from cumulet_builder.engines.debian.pins import Target
 from cumulet_builder.tree import Tree
 
-# Python of Debian 13.
-PYTHON = "3.13"
-PLATFORMS = {
-    "arm64": ("manylinux_2_39_aarch64", "manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"),
-    "amd64": ("manylinux_2_39_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
-}
 SITE = "/usr/lib/python3/dist-packages"
+Hashes = Mapping[str, Collection[str]]
+"""`name==version` -> the SHA-256 of every file that may be taken for it."""
 
 
-def resolve_wheels(names: Sequence[str], architecture: str, folder: Path) -> list[LockedWheel]:
-    """The wheels for `names` and what they need. Raises UsageError if pip finds none."""
-    if not names:
-        return []
+def resolve_wheels(words: Sequence[str], target: Target, folder: Path, hashes: Hashes) -> list[LockedWheel]:
+    """The wheels for `words`: pinned ones as they are, others with what they need, near the pins.
+
+    Raises UsageError if pip finds none.
+    """
+    pinned = [word for word in words if word in hashes]
+    free = [word for word in words if word not in hashes]
+    wheels: dict[str, LockedWheel] = {}
+    if free:
+        near = folder / "near.txt"
+        near.write_text("".join(f"{word}\n" for word in pinned))
+        for wheel in _ask(["-c", near, *free], target, folder):
+            wheels[canonicalize_name(wheel.name)] = wheel
+    if pinned:
+        wanted = folder / "pinned.txt"
+        wanted.write_text("".join(_make_line(word, hashes[word]) for word in pinned))
+        for wheel in _ask(["--no-deps", "--require-hashes", "-r", wanted], target, folder):
+            if wheel.sha256 not in hashes[f"{canonicalize_name(wheel.name)}=={wheel.version}"]:
+                raise ToolError(f"{wheel.file}: not one of the files that the lock knows", hint="make lock")
+            wheels[canonicalize_name(wheel.name)] = wheel
+    return [wheels[name] for name in sorted(wheels)]
+
+
+def _make_line(word: str, hashes: Collection[str]) -> str:
+    return " ".join([word, *(f"--hash=sha256:{digest}" for digest in sorted(hashes))]) + "\n"
+
+
+def _ask(words: Sequence[str | Path], target: Target, folder: Path) -> list[LockedWheel]:
     report = folder / "wheels.json"
-    words: list[str | Path] = [
-        "install",
-        "--dry-run",
-        "--quiet",
-        "--report",
-        report,
-        "--target",
-        folder / "wheels",
-        *names,
-    ]
-    _pip([*words, *_options(architecture)], "wheels")
+    start: list[str | Path] = ["install", "--dry-run", "--quiet", "--report", report, "--target", folder / "wheels"]
+    _pip([*start, *words, *_options(target)], "wheels")
     wheels = []
     for item in json.loads(report.read_text())["install"]:
         info = item["download_info"]
@@ -52,10 +66,10 @@ def resolve_wheels(names: Sequence[str], architecture: str, folder: Path) -> lis
                 size=0,
             )
         )
-    return sorted(wheels, key=lambda wheel: wheel.name.lower())
+    return wheels
 
 
-def fetch_wheels(wheels: Sequence[LockedWheel], architecture: str, cache: Cache) -> None:
+def fetch_wheels(wheels: Sequence[LockedWheel], target: Target, cache: Cache) -> None:
     """Bring the wheels that the cache lacks into it, each checked against the lock."""
     missing = [wheel for wheel in wheels if not cache.have_file(wheel.sha256)]
     if not missing:
@@ -74,7 +88,7 @@ def fetch_wheels(wheels: Sequence[LockedWheel], architecture: str, cache: Cache)
             "-r",
             wanted,
         ]
-        _pip([*words, *_options(architecture)], "wheels")
+        _pip([*words, *_options(target)], "wheels")
         for wheel in missing:
             cache.add_file(folder / wheel.file, wheel.sha256)
 
@@ -85,14 +99,23 @@ def make_wheel_tree(wheels: Sequence[LockedWheel], cache: Cache) -> Tree:
     for wheel in wheels:
         with zipfile.ZipFile(cache.file(wheel.sha256)) as archive:
             for name in archive.namelist():
-                if not name.endswith("/") and ".data/" not in name:
-                    tree.file(f"{SITE}/{name}", archive.read(name))
+                if not name.endswith("/") and (path := _place(name)):
+                    tree.file(f"{SITE}/{path}", archive.read(name))
     return tree
 
 
-def _options(architecture: str) -> list[str]:
-    options = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
-    for platform in PLATFORMS[architecture]:
+def _place(name: str) -> str:
+    """Where a file of a wheel lies below the folder of packages; "" for what is left out."""
+    top, _, rest = name.partition("/")
+    if not top.endswith(".data"):
+        return name
+    scheme, _, path = rest.partition("/")
+    return path if scheme in ("purelib", "platlib") else ""
+
+
+def _options(target: Target) -> list[str]:
+    options = ["--only-binary=:all:", "--python-version", target.python, "--implementation", "cp"]
+    for platform in target.platforms:
         options += ["--platform", platform]
     return options
 

@@ -13,7 +13,7 @@ from cumulet.core.documents import Value
 from cumulet.core.errors import Problem
 from cumulet_builder.recipe.load import Resolved
 
-DEBIAN_ONLY = ("packages", "base_packages", "wheels")
+DEBIAN_ONLY = ("packages", "base_packages", "wheels", "pinned_wheels")
 # What bitbake's disk and root are turned into.
 FORMATS = ("disk", "blockmap", "directory", "tar", "oci")
 # What meta-virtualization at the locked commit has.
@@ -115,7 +115,7 @@ def _debian(resolved: Resolved) -> list[Problem]:
                 groups.setdefault((word.place.file, key), []).append(word)
     found = []
     for (_, key), words in groups.items():
-        what = "wheels" if key == "wheels" else "Debian packages"
+        what = "wheels" if key.endswith("wheels") else "Debian packages"
         names = ", ".join(str(word.content) for word in words)
         hint = "say what stands for them, as yocto: {packages: [...]}, or yocto: {packages: []} for nothing"
         found.append(words[0].place.problem(f"the yocto engine has no {what}: {names}", hint))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cumulet_builder.commands.site_progress import Progress
+from cumulet.site.progress import Progress
 
 if TYPE_CHECKING:
     from cumulet.site import Outcome, Site
