@@ -93,3 +93,62 @@ def test_a_cluster_joins_works_and_leaves(planes: dict[str, ApiServer], tmp_path
                 await until("the cluster is gone", left)
 
     asyncio.run(story())
+
+
+def make_options(name: str, strategy: object, *rules: object) -> dict[str, object]:
+    """How the ConfigMap of this name is to be handled."""
+    identifier = {"group": "", "resource": "configmaps", "namespace": "default", "name": name}
+    return {"resourceIdentifier": identifier, "updateStrategy": strategy, "feedbackRules": list(rules)}
+
+
+def test_conflicts_are_reported_and_what_is_others_is_left_alone(planes: dict[str, ApiServer], tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_hub(planes["hub"]) as hub:
+            config = make_config("pier-8", [(planes["hub"], await write_token(hub, "pier-8", tmp_path))], tmp_path)
+            async with open_agent(config, planes["edge"]) as agent:
+                edge = agent.local
+                for name in ("shared", "first", "seen"):
+                    await edge.apply(CONFIG_MAPS, make_map(name, x="local"), owner="people")  # type: ignore[arg-type]
+                await let_in(hub, "pier-8")
+                await wait_for_condition(hub, "pier-8", AVAILABLE, "True")
+                rule = {"type": "JSONPaths", "jsonPaths": [{"name": "x", "path": ".data.x"}]}
+                work = make_work(
+                    "pier-8",
+                    "mixed",
+                    make_map("shared", x="hub"),
+                    make_map("first", x="hub"),
+                    make_map("seen", x="hub"),
+                    make_map("stays", x="hub"),
+                    manifestConfigs=[
+                        make_options("shared", {"type": "ServerSideApply"}),
+                        make_options("first", {"type": "CreateOnly"}),
+                        make_options("seen", {"type": "ReadOnly"}, rule),
+                    ],
+                    deleteOption={
+                        "propagationPolicy": "SelectivelyOrphan",
+                        "selectivelyOrphans": {
+                            "orphaningRules": [
+                                {"group": "", "resource": "configmaps", "namespace": "default", "name": "stays"}
+                            ]
+                        },
+                    },
+                )
+                await hub.kube.apply(WORKS, work, owner="t")
+                found = await wait_for_work(hub, "pier-8", "mixed", "Applied", "False")
+                shared, first, seen, stays = found["status"]["resourceStatus"]["manifests"]
+                assert 'conflict with "people"' in shared["conditions"][0]["message"]
+                assert [each["conditions"][0]["status"] for each in (first, seen, stays)] == ["True"] * 3
+                assert seen["statusFeedback"]["values"][0]["fieldValue"]["string"] == "local"
+                for name in ("shared", "first", "seen"):
+                    assert (await edge.get(CONFIG_MAPS, name, "default"))["data"]["x"] == "local"
+                await hub.kube.delete(WORKS, "mixed", "pier-8")
+
+                async def gone() -> bool:
+                    return await hub.kube.find(WORKS, "mixed", "pier-8") is None
+
+                await until("the work is gone", gone)
+                assert (await edge.get(CONFIG_MAPS, "stays", "default"))["data"]["x"] == "hub"
+                for name in ("first", "seen"):
+                    assert (await edge.get(CONFIG_MAPS, name, "default"))["data"]["x"] == "local"
+
+    asyncio.run(story())

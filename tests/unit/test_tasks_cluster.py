@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cumulet.core.errors import TargetError
+from cumulet.core.errors import TargetError, UsageError
 from cumulet.packing import Amounts, Room, find_standard, make_plan
 from cumulet.tasks import (
     TaskProfile,
@@ -257,6 +257,14 @@ def test_nothing_is_started_if_a_task_has_no_place() -> None:
     ):
         asyncio.run(submit(cluster, TASKS))
     assert cluster.applied == []
+
+
+def test_a_super_container_is_started_by_another_command() -> None:
+    cluster = Cluster(4)
+    huge = make_profile("huge", "mergeable: true\n", 250)
+    with pytest.raises(UsageError, match=r"huge: 250 % of a node's CPU: .*: p1, p2, p3: a super container") as caught:
+        asyncio.run(submit(cluster, [*TASKS[:1], huge]))
+    assert (caught.value.hint, cluster.applied) == ("cumulet super run", [])
 
 
 def test_a_container_without_a_node_is_named_with_the_schedulers_words() -> None:

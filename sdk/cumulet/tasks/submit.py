@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cumulet.core.api import Api, Json
 from cumulet.core.deadline import Deadline
-from cumulet.core.errors import TargetError
+from cumulet.core.errors import TargetError, UsageError
 from cumulet.packing import TASK_LABEL, Decision, Limits, Plan, find_differences, find_standard, make_plan
 from cumulet.tasks.cluster import OVER, read_edge
 from cumulet.tasks.edge import EdgeProfile
@@ -46,22 +46,23 @@ async def submit(
 ) -> Submitted:
     """Start tasks in the order of their plan, each when the one before it has its node; what runs stays as it is.
 
-    Super containers are not started here. Raises TargetError for a task that has no place, before anything is
-    started, or whose containers have no node after `seconds`.
+    Raises UsageError for a task that is to be a super container, and TargetError for one that has no place, both
+    before anything is started; TargetError for one whose containers have no node after `seconds`.
     """
     own = frozenset(profile.task for profile in profiles)
     plan = plan_tasks(profiles, await read_edge(api, namespace, without=own))
     if plan.waiting:
         reasons = "; ".join(f"{each.need.name}: {each.reason}" for each in plan.waiting)
         raise TargetError(reasons, hint="cumulet task plan shows all of them")
+    spread = next((each for each in plan.decisions if each.kind == "super"), None)
+    if spread is not None:
+        raise UsageError(f"{spread.need.name}: {spread.reason}: a super container", hint="cumulet super run")
     by_name = {profile.task: profile for profile in profiles}
     decisions: dict[str, Decision] = {}
     for decision in plan.decisions:
         decisions.setdefault(find_task(decision.need.name, by_name), decision)
     deadline = Deadline.after(seconds)
     for task, decision in decisions.items():
-        if decision.kind == "super":
-            continue
         await start_task(api, by_name[task], decision, namespace)
         await wait_for_nodes(api, by_name[task], namespace, deadline)
     places = await read_places(api, [by_name[task] for task in decisions], namespace)

@@ -66,6 +66,10 @@ class Applier:
             found = await self._write(resource, body, option)
         except RefusedError as error:
             return Outcome(manifest, resource, option, wrong=error.message, owned=owned)
+        if option.strategy == CREATE_ONLY:
+            # What was there before is not taken away with the work.
+            references = found["metadata"].get("ownerReferences") or ()
+            owned = owned and any(each["uid"] == owner["uid"] for each in references)
         return Outcome(manifest, resource, option, uid=found["metadata"]["uid"], owned=owned)
 
     async def _write(self, resource: Resource, body: Json, option: Option) -> Json:

@@ -1,0 +1,30 @@
+"""Store and forward: results stay at the edge first and go upward when there is a way.
+
+`Spool` keeps what must go up, `Sender` sends it, `Inbox` takes it in at the tier above, each id once,
+`relay` hands on what has arrived to the next spool. `receive` is the inbox as a web server; who wants it
+imports it by name, because a device that only sends has no web server.
+"""
+
+from cumulet.spool.disk import Disk
+from cumulet.spool.entry import Entry, make_id
+from cumulet.spool.inbox import Arrival, ConflictError, FullError, Inbox
+from cumulet.spool.relay import relay
+from cumulet.spool.send import Outcome, Sender, Target, make_client
+from cumulet.spool.store import Spool, SpoolFullError
+
+__all__ = [
+    "Arrival",
+    "ConflictError",
+    "Disk",
+    "Entry",
+    "FullError",
+    "Inbox",
+    "Outcome",
+    "Sender",
+    "Spool",
+    "SpoolFullError",
+    "Target",
+    "make_client",
+    "make_id",
+    "relay",
+]
