@@ -19,6 +19,12 @@ class MissingError(TargetError):
     status = 404
 
 
+class UnavailableError(TargetError):
+    """Whoever answers this part of the API is not there now."""
+
+    status = 503
+
+
 class Kubectl:
     """See `cumulet.core.api.Api`."""
 
@@ -44,5 +50,6 @@ class Kubectl:
         done = self.lab.node(self.on).run("kubectl", ADMIN, *words, input=text, check=False)
         if done.code != 0:
             kind = MissingError if "NotFound" in done.err or "could not find" in done.err else TargetError
+            kind = UnavailableError if "ServiceUnavailable" in done.err else kind
             raise kind(f"kubectl {' '.join(words)}: {done.err.strip()}")
         return dict(json.loads(done.out))

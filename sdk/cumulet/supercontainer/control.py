@@ -41,6 +41,8 @@ SCHEDULE_SECONDS: Final = 60.0
 """So long all members may take to get a node; then they let go of what they have and wait again."""
 END_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 120.0
+TRANSIENT: Final = (0, 502, 503, 504)
+"""HTTP's status of what is worth another try; 0: there was no answer at all."""
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 PATHS: Final = {
@@ -280,7 +282,7 @@ class Controller:
             try:
                 return await self.api.call(method, path, body, **more)
             except TargetError as error:
-                if status_of(error) or deadline.passed:
+                if status_of(error) not in TRANSIENT or deadline.passed:
                     raise
                 self._tell(error.message)
             await asyncio.sleep(self._pause)
