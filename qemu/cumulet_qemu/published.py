@@ -67,7 +67,7 @@ class GnssFacts:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published image folder. `test` names the boot checks; `ssh`: one can log in by ssh; `firewall`: it has one."""
+    """One published image folder. `test` names the boot checks; `ssh`, `firewall`: whether it has one."""
 
     folder: Path
     image: str
