@@ -30,6 +30,7 @@ COMMANDS = {
     "load": Entry("cumulet_builder.commands.load:load", "How busy a site has been, and when it will be quietest."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
+    "why": Entry("cumulet_builder.commands.why:command", "Tell why a file, package or kernel module is in an image."),
     "kas": Entry("cumulet_builder.commands.kas:command", "Print the kas document of a recipe, for Yocto."),
     "parity": Entry("cumulet_builder.commands.parity:command", "Tell which engine builds which feature."),
     "new": Entry("cumulet_builder.commands.new:command", "Start a recipe of your own."),

@@ -59,6 +59,10 @@ CONFIGURED: tuple[tuple[str, str], ...] = (
     ("/var/spool/mail", "base-files"),
     ("/var/lib/dpkg/*", "dpkg"),
     ("/var/lib/wtmpdb/*", "libwtmpdb0"),
+    ("/etc/apparmor.d/local/*chronyd", "chrony"),
+    ("/etc/chatscripts/*", "ppp"),
+    ("/etc/sgml/*", "sgml-base"),
+    ("/etc/xml/*", "xml-core"),
 )
 
 
@@ -119,7 +123,10 @@ def _configured(path: str, packages: Mapping[str, Sequence[str]]) -> Owner | Non
     for pattern, package in CONFIGURED:
         if fnmatchcase(path, pattern):
             return Owner("package", package, made=True)
-    return None
+    # Scripts write into places of their package's name: /etc/chrony/chrony.conf, /var/lib/sgml-base.
+    words = [word for part in path.split("/")[2:] for word in (part, *part.split("."))]
+    named = next((word for word in words if word in packages), None)
+    return Owner("package", named, made=True) if named else None
 
 
 def _owner_behind(path: str, links: Mapping[str, str], known: Mapping[str, Owner]) -> Owner | None:

@@ -115,6 +115,7 @@ def _write_documents(recipe: Recipe, lock: AnyLock, folder: Path) -> None:
         "architecture": recipe.board.architecture,
         "test": list(recipe.test),
         "ssh": recipe.ssh.enabled,
+        "firewall": recipe.firewall.enabled,
         "kubernetes": kubernetes.model_dump(mode="json") if kubernetes else None,
         "modem": recipe.modem.model_dump(mode="json") if recipe.modem else None,
         "gnss": recipe.gnss.model_dump(mode="json") if recipe.gnss else None,

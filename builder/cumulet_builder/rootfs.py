@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,13 +13,14 @@ from cumulet_builder.engines.debian.lock import Lock
 from cumulet_builder.engines.debian.trim import want_kept, want_shipped
 from cumulet_builder.firewall import make_firewall_tree
 from cumulet_builder.formats.growth import make_growth_tree
+from cumulet_builder.ownership import Owner, check_owned, find_owners
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.radio import make_radio_tree
 from cumulet_builder.recipe.model import Recipe, Trim
 from cumulet_builder.system import make_system_tree
 from cumulet_builder.tree import Tree, filter_tree, follow, merge, read_tar, write_tar
 
-CODE = "2"
+CODE = "3"
 
 # Stage -> its layer, in the order in which they are laid over each other.
 LAYERS = {
@@ -52,10 +54,25 @@ def make_root_stage(recipe: Recipe, lock: Lock) -> Stage:
 
     def make(workshop: Workshop) -> None:
         tree = make_root_tree(recipe, workshop.needs, [system, files])
+        check_owned(recipe.image, tree, load_owners(tree, workshop.needs, system, files))
         with (workshop.folder / "root.tar").open("wb") as stream:
             write_tar(tree, stream, workshop.epoch)
 
     return Stage("root", inputs, make, needs)
+
+
+def load_owners(tree: Tree, stages: Mapping[str, Path], settings: Tree, files: Tree) -> dict[str, Owner]:
+    """Path -> who put it into the root, from what the stages left."""
+    packages: dict[str, list[str]] = {}
+    for stage in ("packages", "firmware"):
+        if stage in stages and (stages[stage] / "owners.json").is_file():
+            packages |= json.loads((stages[stage] / "owners.json").read_text())
+    layers = {
+        stage: read_tar(stages[stage] / name)
+        for stage, name in LAYERS.items()
+        if stage in stages and stage not in ("packages", "firmware")
+    }
+    return find_owners(tree, packages, layers, settings, files)
 
 
 def make_settings_tree(recipe: Recipe, build: str) -> Tree:

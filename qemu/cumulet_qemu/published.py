@@ -67,7 +67,7 @@ class GnssFacts:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published image folder. `test` names the boot checks; `ssh` says whether one can log in by ssh."""
+    """One published image folder. `test` names the boot checks; `ssh`, `firewall`: whether it has one."""
 
     folder: Path
     image: str
@@ -77,6 +77,7 @@ class Published:
     command_line: str
     test: tuple[str, ...]
     ssh: bool = True
+    firewall: bool = False
     kubernetes: Cluster | None = None
     modem: ModemFacts | None = None
     gnss: GnssFacts | None = None
@@ -142,6 +143,7 @@ def make_published(
         command_line=command_line,
         test=_words(image, "test", image_place),
         ssh=bool(image.get("ssh", True)),
+        firewall=bool(image.get("firewall", False)),
         kubernetes=_make_cluster(kubernetes, image_place) if kubernetes is not None else None,
         modem=_make_modem(_object(modem, "modem", image_place)) if modem is not None else None,
         gnss=_make_gnss(_object(gnss, "gnss", image_place), image_place) if gnss is not None else None,

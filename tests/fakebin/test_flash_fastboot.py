@@ -14,7 +14,7 @@ from cumulet.core.errors import TargetError, ToolError, UsageError
 from cumulet.core.files import sha256_file
 from cumulet_builder.cli import main
 from cumulet_builder.flash.flash import flash, make_plan
-from cumulet_builder.flash.plan import Plan
+from cumulet_builder.flash.plan import Plan, Step
 from cumulet_builder.flash.surroundings import Surroundings
 from cumulet_builder.flash.target import FlashTarget, load_target
 from cumulet_qemu.sim.fastboot import Phone, plugged_in
@@ -199,3 +199,33 @@ def test_two_at_once_are_refused(target: FlashTarget, phone: Phone, around: Surr
             return True
 
         flash(target, here, second)
+
+
+@pytest.fixture
+def newer(fake: Callable[[str, str], Path], need: Callable[[str], str], phone: Phone) -> Phone:
+    """A phone that can be read, and a fastboot that can read: Debian 12's is too old, so that this part is played."""
+    real = need("fastboot")
+    script = f'case "$*" in --help) echo "fetch PARTITION OUT_FILE" ;;\n*" fetch "*) cat "{phone.folder}/$4" >"$5" ;;\n'
+    fake("fastboot", f'{script}*) exec {real} "$@" ;;\nesac')
+    return replace(phone, fetch_size=MIB)
+
+
+def test_what_can_be_read_back_is_read_back(target: FlashTarget, newer: Phone, around: Surroundings) -> None:
+    with plugged_in(newer) as device:
+        outcome = flash(target, replace(around, device=device), yes)
+    assert outcome.verified
+    assert [step.id for step in outcome.plan.steps if step.id.startswith("verify")] == [
+        "verify boot_a", "verify boot_b", "verify userdata",
+    ]  # fmt: skip
+
+
+def test_what_reads_back_differently_is_an_error(target: FlashTarget, newer: Phone, around: Surroundings) -> None:
+    def spoil(step: Step) -> None:
+        if step.id == "verify boot_a":
+            with (newer.folder / "userdata").open("r+b") as stream:
+                stream.seek(len(ROOT) + 10 * 4096)
+                stream.write(b"FILL")
+
+    with plugged_in(newer) as device, pytest.raises(TargetError, match="partition userdata reads back differently"):
+        flash(target, replace(around, device=device, tell=spoil), yes)
+    assert newer.commands[-1] != "reboot"

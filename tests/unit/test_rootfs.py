@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cumulet.core.errors import UsageError
+from cumulet.core.errors import TargetError, UsageError
 from cumulet_builder.cache import open_cache
 from cumulet_builder.engines.debian.lock import Lock, Request
 from cumulet_builder.plan import Workshop
@@ -96,6 +96,7 @@ def test_the_stage_writes_the_tree_dated_by_the_lock(recipe: Recipe, tmp_path: P
         "kernel": put(tmp_path / "kernel", "kernel.tar"),
         "sdk": put(tmp_path / "sdk", "sdk.tar"),
     }
+    (needs["packages"] / "owners.json").write_text('{"a": ["/usr/a"]}')
     cache = open_cache(tmp_path / "cache")
     results = []
     for name in ("one", "two"):
@@ -230,3 +231,14 @@ def test_a_link_to_a_link_that_leads_nowhere_goes_with_it() -> None:
         "/usr/bin/vi",
         "/etc/alternatives/vi",
     }
+
+
+def test_a_file_that_nobody_answers_for_ends_the_stage(recipe: Recipe, tmp_path: Path) -> None:
+    needs = {
+        "packages": put(tmp_path / "packages", "root.tar", opt_x=""),
+        "kernel": put(tmp_path / "kernel", "kernel.tar"),
+        "sdk": put(tmp_path / "sdk", "sdk.tar"),
+    }
+    workshop = Workshop(tmp_path, needs, open_cache(tmp_path / "cache"), io.StringIO(), EPOCH)
+    with pytest.raises(TargetError, match="edge: no package, feature or stage owns /opt/x"):
+        make_root_stage(recipe, make_lock()).make(workshop)

@@ -118,6 +118,15 @@ def test_no_account_has_a_password(node: Guest) -> None:
     assert "root" in [name for name, _ in fields]
 
 
+def test_what_no_rule_lets_in_is_dropped(image: Published, node: Guest) -> None:
+    if not image.firewall:
+        pytest.skip("the recipe leaves the firewall out of this image")
+    rules = node.output("nft list table inet cumulet_firewall")
+    assert re.search(r"hook input priority filter; policy drop;", rules)
+    assert re.search(r"hook forward priority filter; policy drop;", rules)
+    assert ("tcp dport 22 accept" in rules) == image.ssh
+
+
 def test_hostname_comes_from_the_node_document(node: Guest) -> None:
     assert node.output("cat /proc/sys/kernel/hostname") == HOSTNAME
 
