@@ -61,8 +61,9 @@ def init(kubeconfig: Path | None, as_json: bool) -> None:
 def run(kubeconfig: Path | None, **words: Any) -> None:
     """Run the hub's controllers and its entry over HTTP until interrupted."""
     from cumulet.central.hub.service import Settings, serve
+    from cumulet.central.page import add_page
 
-    serve(Settings(kubeconfig=kubeconfig, **words))
+    serve(Settings(kubeconfig=kubeconfig, **words), add_page)
 
 
 @hub.command()

@@ -53,7 +53,7 @@ def make_web_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-async def run_hub(settings: Settings, prepare: Callable[[Hub], None] = lambda hub: None) -> None:
+async def run_hub(settings: Settings, prepare: Callable[[Hub], object] = lambda hub: None) -> None:
     """Run a hub until cancelled. `prepare` adds routes before it starts. Raises CumuletError."""
     context = make_web_context(settings)
     try:
@@ -73,7 +73,7 @@ async def run_hub(settings: Settings, prepare: Callable[[Hub], None] = lambda hu
         kube.close()
 
 
-def serve(settings: Settings, prepare: Callable[[Hub], None] = lambda hub: None) -> None:
+def serve(settings: Settings, prepare: Callable[[Hub], object] = lambda hub: None) -> None:
     """Run a hub until SIGTERM or SIGINT. Raises CumuletError."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
 
@@ -100,10 +100,12 @@ def main() -> int:
     parser.add_argument("--certificate", type=Path, help="of the entry")
     parser.add_argument("--key", type=Path, help="of the entry")
     parser.add_argument("--allowed", type=Path, help="devices that need no person: JSON list of serial and key")
+    from cumulet.central.page import add_page  # noqa: PLC0415  (the page stands on the hub)
+
     words = vars(parser.parse_args())
     words.pop("verb")
     try:
-        serve(Settings(**words))
+        serve(Settings(**words), add_page)
     except CumuletError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return error.exit_code
