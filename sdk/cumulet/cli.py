@@ -51,6 +51,7 @@ class Program:
 # Nothing here is imported before it is called, so that --help is fast.
 SDK_COMMANDS = {
     "site": Entry("cumulet.site.commands:site", "Several devices as one cluster, from one file."),
+    "selftest": Entry("cumulet.inference.commands:selftest", "Test the inference runtimes of this computer."),
 }
 
 

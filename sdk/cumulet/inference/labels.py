@@ -1,0 +1,55 @@
+"""What the self-test found, as labels and annotations of this node: Kubernetes schedules by measured truth."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cumulet.core import proc
+from cumulet.core.errors import ToolError
+from cumulet.inference.verdict import Report
+
+PREFIX, NOTES = "cumulet.dev/", "edge.cumulet.dev/"
+# The kubelet's own right is enough: it may label its own node. (kubeconfig, the words that start kubectl)
+KUBELETS: tuple[tuple[Path, tuple[str, ...]], ...] = (
+    (Path("/etc/kubernetes/kubelet.conf"), ("kubectl",)),
+    (Path("/var/lib/rancher/k3s/agent/kubelet.kubeconfig"), ("k3s", "kubectl")),
+)
+
+
+def make_patch(report: Report) -> dict[str, Any]:
+    """The patch of a node. A value of None takes away what an earlier report said."""
+    best = max((1 / each.gpu_seconds for each in report.verdicts if each.gpu), default=0.0)
+    labels: dict[str, str | None] = {f"{PREFIX}gpu": "true" if best else "false"}
+    labels[f"{PREFIX}soc"] = report.soc or None
+    for verdict in report.verdicts:
+        labels[f"{PREFIX}inference-{verdict.runtime}"] = "gpu" if verdict.gpu else "cpu" if verdict.cpu else "broken"
+    good = [each.runtime for each in report.verdicts if each.cpu or each.gpu]
+    notes: dict[str, str | None] = {
+        f"{NOTES}renderer": report.renderers[0].name if report.renderers else None,
+        f"{NOTES}gpu-speed": f"{best:.1f}" if best else None,
+        f"{NOTES}runtimes": ",".join(good) or None,
+    }
+    return {"metadata": {"labels": {key: _fit(value) for key, value in labels.items()}, "annotations": notes}}
+
+
+def _fit(value: str | None) -> str | None:
+    """A label's value: at most 63 letters, digits, '.', '_' and '-'."""
+    return None if value is None else re.sub(r"[^A-Za-z0-9._-]+", "-", value)[:63].strip("-._")
+
+
+def publish(
+    report: Report, kubelets: Sequence[tuple[Path, tuple[str, ...]]] = KUBELETS, node: str = "", patience: float = 60
+) -> str:
+    """Write labels and annotations onto this node; gives its name. Raises ToolError if it is in no cluster."""
+    for config, kubectl in kubelets:
+        if config.is_file():
+            name = node or socket.gethostname().lower()
+            words = [*kubectl, f"--kubeconfig={config}", "patch", "node", name, "--type=merge", "--patch"]
+            proc.run([*words, json.dumps(make_patch(report))], timeout=patience)
+            return name
+    raise ToolError("this computer is not in a cluster: no kubelet has a kubeconfig here", hint="cumulet site up")
