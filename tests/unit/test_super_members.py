@@ -44,7 +44,8 @@ def test_whoever_is_lost_at_whichever_step_the_result_is_the_same(index: int, st
             time.sleep(0.02)
         group.replace_lost()
     assert found == WHOLE
-    assert group.killed == 1
+    # The last ones may have gone before they could be caught: nothing of theirs is needed any more.
+    assert group.killed == 1 or (step.startswith("released") and group.processes[index].exitcode == 0)
 
 
 def test_without_a_loss_everybody_ends_well_once_the_result_is_taken(tmp_path: Path) -> None:
