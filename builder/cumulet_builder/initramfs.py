@@ -26,7 +26,7 @@ from cumulet_builder.tree import Node, Tree, merge, read_tar
 if TYPE_CHECKING:
     from cumulet_builder.toolbox import Toolbox
 
-CODE = "4"
+CODE = "5"
 PACKAGES = ("busybox-static",)
 TOOL_PACKAGES = ("zstd",)
 TEMPLATE = "initramfs/init.sh.j2"
@@ -87,8 +87,9 @@ def make_stage(
         facts = json.loads((workshop.needs["kernel"] / "kernel.json").read_text())
         tree = make_initramfs(choice, kernel, facts["version"], load_busybox(busybox))
         if choice.programs:
-            # As in the root: a program names its loader by a path below /lib.
+            # As in the root: a program names its loader by a path below one of these.
             tree.link("/lib", "usr/lib")
+            tree.link("/lib64", "usr/lib64")
             tree = merge([tree, with_libraries(read_tar(workshop.needs["base"] / "root.tar"), choice.programs)])
         write_initramfs(tree, choice.compression, toolbox(), workshop)
         write_copyrights([busybox], workshop.folder)
