@@ -77,6 +77,7 @@ PROGRAMS = (
     Program("nsenter", "util-linux", ("check",), "enters a node of a lab"),
     Program("skopeo", "skopeo", ("check",), "reads a finished container image"),
     Program("dbus-daemon", "dbus-daemon", ("check",), "stands for a device's bus"),
+    Program("chromium", "chromium", ("check",), "opens the hub's page in a check"),
     Program("docker-registry", "docker-registry", ("check",), "takes and gives packages in a check"),
 )
 # Firmware for `cumulet boot --firmware`, and U-Boot for its checks: any file of a row will do.

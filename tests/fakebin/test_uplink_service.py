@@ -101,6 +101,7 @@ class Network:
 
     def __init__(self) -> None:
         self.cable, self.changed, self.rules = True, list[str](), ""
+        self.tables: dict[str, dict[str, str]] = {}
 
     def run(self, argv: Sequence[str]) -> str:
         line = " ".join(argv)
@@ -109,10 +110,15 @@ class Network:
             return json.dumps([{"ifname": "eth0", "flags": flags, "addr_info": [{"family": "inet"}]}, {}])
         if "show table all" in line:
             pairs = {"eth0": "10.0.0.1", "wwan0": "10.64.0.1"}
-            return json.dumps([{"dst": "default", "dev": dev, "gateway": gateway} for dev, gateway in pairs.items()])
+            main = [{"dst": "default", "dev": dev, "gateway": gateway} for dev, gateway in pairs.items()]
+            return json.dumps([*main, *self.tables.values()])
         if line == "ip -4 rule show":
             return self.rules
         self.changed.append(line)
+        if "route replace" in line:
+            words = dict(zip(argv[5::2], argv[6::2], strict=False))
+            more = {"type": "unreachable"} if "unreachable" in line else {"dev": words["dev"], "gateway": words["via"]}
+            self.tables[argv[-1]] = {"dst": "default", "table": argv[-1], **more}
         if "rule add" in line:
             self.rules += f"from all fwmark {int(argv[5]):#x} lookup {argv[7]}\n"
         return ""

@@ -83,7 +83,7 @@ def test_a_better_link_is_taken_when_it_has_settled_and_a_dead_one_left_at_once(
 def test_commands_are_given_once_and_no_class_leaks_out_by_a_dearer_way(document: UplinkDocument) -> None:
     states = up("slow", "sky")
     choice = make_choice(document, states, Choice(), 100.0)
-    commands = [" ".join(each) for each in make_commands(choice, states, "", None)]
+    commands = [" ".join(each) for each in make_commands(choice, states, "", [])]
     assert commands == [
         "ip -4 route replace default via 10.0.0.1 dev if-slow table 7101",
         "ip -4 rule add fwmark 7101 lookup 7101 pref 7101",
@@ -95,9 +95,16 @@ def test_commands_are_given_once_and_no_class_leaks_out_by_a_dearer_way(document
         "ip -4 rule add fwmark 7104 lookup 7104 pref 7104",
     ]
     rules = "".join(f"{n}:\tfrom all fwmark {n:#x} lookup {n}\n" for n in range(7101, 7105))
-    assert make_commands(choice, states, rules, choice) == []
+    routes: list[dict[str, Any]] = [
+        {"dst": "default", "table": str(n), "gateway": "10.0.0.1", "dev": "if-slow"} for n in (7101, 7103, 7104)
+    ]
+    routes.append({"dst": "default", "table": "7102", "type": "unreachable"})
+    assert make_commands(choice, states, rules, routes) == []
+    # The link was down for a moment, and the kernel has dropped one of its routes.
+    (again,) = make_commands(choice, states, rules, routes[1:])
+    assert again[-1] == "7101"
     changed = make_choice(document, up("fast", "sky"), choice, 200.0)
-    assert len(make_commands(changed, up("fast"), rules, choice)) == 4
+    assert len(make_commands(changed, up("fast"), rules, routes)) == 4
 
 
 ETH = {

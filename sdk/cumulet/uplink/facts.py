@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cumulet.core import proc
 from cumulet.core.errors import ToolError
-from cumulet.uplink.choose import LinkState
+from cumulet.uplink.choose import MARKS, LinkState
 from cumulet.uplink.model import Link, UplinkDocument
 
 if TYPE_CHECKING:
@@ -127,4 +127,9 @@ def _make_mobile(link: Link, facts: Facts) -> LinkState:
 
 
 def _find_gateway(interface: str, routes: Sequence[Mapping[str, Any]]) -> str:
-    return next((str(each["gateway"]) for each in routes if each.get("dev") == interface and "gateway" in each), "")
+    """The gateway that the system has for an interface; what stands in our own tables is no news."""
+    ours = {str(mark) for mark in MARKS.values()}
+    for each in routes:
+        if each.get("dev") == interface and "gateway" in each and str(each.get("table", "")) not in ours:
+            return str(each["gateway"])
+    return ""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,6 @@ class Uplink:
         self.document, self.terminal, self.beacon = document, terminal, beacon
         self.choice, self.states = Choice(), list[LinkState]()
         self._ways, self._state = ways or Ways(), state
-        self._done: Choice | None = None
 
     def step(self) -> Choice:
         """One round: look, choose, do, publish. Raises ToolError if the network cannot be read or changed."""
@@ -59,7 +58,7 @@ class Uplink:
         before = {state.name: state for state in self.states}
         self.states = probe_links(self.document, facts, before, now, self._ways.probe)
         self.choice = make_choice(self.document, self.states, self.choice, now)
-        self._apply(before)
+        self._apply(facts)
         if self.beacon is not None and self.terminal is not None:
             self.beacon.feed(self.terminal, self.choice, self.describe()["links"])
         self._publish()
@@ -100,17 +99,11 @@ class Uplink:
         except CumuletError as error:
             return replace(facts, modem_reason=error.message)
 
-    def _apply(self, before: Mapping[str, LinkState]) -> None:
-        """Do what is not done yet; all of it again when a link in use has another interface or gateway."""
-        now = {state.name: state for state in self.states}
-        moved = {name for name, state in before.items() if _way(state) != _way(now.get(name))}
-        done = self._done
-        if done is not None and moved & set(done.links.values()):
-            done = None
+    def _apply(self, facts: Facts) -> None:
+        """Do what is not as it should be."""
         rules = self._ways.run(["ip", "-4", "rule", "show"])
-        for command in make_commands(self.choice, self.states, rules, done):
+        for command in make_commands(self.choice, self.states, rules, facts.routes):
             self._ways.run(command)
-        self._done = self.choice
 
     def _publish(self) -> None:
         write_text(self._state, json.dumps(self.describe(), indent=1) + "\n")
@@ -147,7 +140,3 @@ def is_open(topic: str, state: Path = STATE_FILE) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return True
     return link is not None and kinds.get(link) != "beidou"
-
-
-def _way(state: LinkState | None) -> tuple[str, str]:
-    return (state.interface, state.gateway) if state is not None else ("", "")

@@ -1,0 +1,88 @@
+"""`python3 -m cumulet.spool`: one tier's results, taken in and sent up, until SIGTERM; or how they are."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from cumulet.core.errors import CumuletError, UsageError
+from cumulet.spool.node import NodeSettings, run_node
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The words that it understands."""
+    parser = argparse.ArgumentParser("cumulet.spool", description="Results of a tier: taken in, kept, sent up.")
+    parser.add_argument("verb", choices=["run", "show"])
+    parser.add_argument("--folder", type=Path, default=Path("/var/lib/cumulet/results"), help="[%(default)s]")
+    parser.add_argument("--name", default="", help="the cluster's name")
+    parser.add_argument("--listen", default="127.0.0.1", help="address of the entry [%(default)s]")
+    parser.add_argument("--port", type=int, default=8444, help="its port [%(default)s]")
+    parser.add_argument("--budget", type=int, default=1024, metavar="MIB", help="room on disk, twice [%(default)s]")
+    parser.add_argument("--up", action="append", default=[], metavar="URL", help="the tier above; several: in order")
+    parser.add_argument("--authority", type=Path, help="certificates of this authority are let in, and checked")
+    parser.add_argument("--certificate", type=Path, help="of this tier")
+    parser.add_argument("--key", type=Path, help="of this tier")
+    parser.add_argument("--trusted", action="append", default=[], metavar="NAME", help="a hub below; may be repeated")
+    parser.add_argument("--mark", type=int, default=0, help="firewall mark of what goes up: 7103 with cumulet.uplink")
+    return parser
+
+
+def make_settings(given: argparse.Namespace) -> NodeSettings:
+    """The settings of a command line. Raises UsageError."""
+    if not given.name:
+        raise UsageError("which cluster is this?", hint="--name NAME")
+    words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
+    words |= {"budget": given.budget << 20, "up": tuple(given.up), "trusted": frozenset(given.trusted)}
+    return NodeSettings(**words)
+
+
+async def serve(settings: NodeSettings) -> None:
+    """Run until SIGTERM or SIGINT. Raises CumuletError."""
+    from cumulet.uplink import is_open  # noqa: PLC0415  (reads documents, which the show has no use for)
+
+    task = asyncio.ensure_future(run_node(settings, is_open))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+
+
+def show(folder: Path) -> dict[str, int]:
+    """What waits in a tier's folder: entries and bytes, seen from outside, since its process has the spool."""
+    waiting = list((folder / "spool/entries").glob("*/data"))
+    arrived = list((folder / "inbox/arrived").glob("*"))
+    broken = list((folder / "spool/broken").glob("*"))
+    return {
+        "waiting": len(waiting),
+        "waiting_bytes": sum(path.stat().st_size for path in waiting),
+        "arrived": len(arrived),
+        "broken": len(broken),
+    }
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words say; the exit code is that of the error."""
+    given = make_parser().parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        if given.verb == "show":
+            sys.stdout.write(json.dumps(show(given.folder)) + "\n")
+        else:
+            asyncio.run(serve(make_settings(given)))
+    except CumuletError as error:
+        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""One tier's place on the way up as a process: takes results in, hands them on, keeps them while the way is cut.
+
+The edge takes in what its tasks make and sends it up; a station and a region do the same with what comes from below;
+the centre has nobody above, and keeps what arrives in `arrived/` with `cumulet.spool.Inbox` to read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cumulet.core.errors import UsageError
+from cumulet.spool.inbox import Inbox
+from cumulet.spool.relay import relay
+from cumulet.spool.send import Outcome, Sender, Target, make_client
+from cumulet.spool.store import Spool
+
+GIB = 1 << 30
+ROUND_SECONDS = 0.5
+TIDY_SECONDS = 3600.0
+PARTIAL_SECONDS = 14 * 86400.0
+log = logging.getLogger("cumulet.spool")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """A tier. `name` is its cluster's; `budget` bounds inbox and spool each, in bytes.
+
+    With `authority`, `certificate` and `key` the entry wants client certificates; without them it listens on loopback
+    only, and what comes is the tier's own. `trusted` are clusters below that may bring results of others: hubs.
+    `up` are the parents, none for the centre.
+    """
+
+    name: str
+    folder: Path
+    listen: str = "127.0.0.1"
+    port: int = 8444
+    budget: int = GIB
+    keep_free: int = 64 << 20
+    up: tuple[str, ...] = ()
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    trusted: frozenset[str] = field(default_factory=frozenset)
+    mark: int = 0
+
+
+def make_target(settings: NodeSettings) -> Target:
+    """Where results go from here."""
+    return Target(settings.up, settings.authority, settings.certificate, settings.key, settings.mark)
+
+
+def check_settings(settings: NodeSettings) -> None:
+    """Raise UsageError for an entry that others can reach without a certificate."""
+    files = (settings.authority, settings.certificate, settings.key)
+    if None in files and settings.listen not in ("127.0.0.1", "::1", "localhost"):
+        raise UsageError(
+            f"{settings.listen}: is reachable by others, so it needs certificates",
+            hint="--authority, --certificate and --key",
+        )
+
+
+async def run_node(settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True) -> None:
+    """Run a tier until cancelled. `permit` is the uplink's. Raises CumuletError."""
+    from aiohttp import web  # noqa: PLC0415  (the extra `hub`)
+
+    from cumulet.spool import receive  # noqa: PLC0415  (the extra `hub`)
+
+    check_settings(settings)
+    inbox = Inbox(settings.folder / "inbox", settings.budget)
+    spool = Spool(settings.folder / "spool", settings.budget, origin=settings.name, keep_free=settings.keep_free)
+    trust = None
+    if settings.authority and settings.certificate and settings.key:
+        trust = receive.make_trust(settings.authority, settings.certificate, settings.key)
+    identify = receive.from_certificate if trust else lambda request: settings.name
+    app = receive.make_app(inbox, identify, make_rule(settings))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+    stop = threading.Event()
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.listen, settings.port, ssl_context=trust).start()
+        log.info("%s: takes results at %s", settings.name, runner.addresses[0][1])
+        await asyncio.gather(_hand_on(settings, inbox, spool), _tidy(inbox), _send(settings, spool, permit, stop))
+    finally:
+        stop.set()
+        await runner.cleanup()
+        spool.close()
+        inbox.close()
+
+
+def make_rule(settings: NodeSettings) -> Callable[[str, str], bool]:
+    """Who may bring results of whom: oneself, and hubs below for their own children."""
+    return lambda peer, origin: peer == origin or peer in settings.trusted or peer == settings.name
+
+
+async def _hand_on(settings: NodeSettings, inbox: Inbox, spool: Spool) -> None:
+    while settings.up:
+        await asyncio.to_thread(relay, inbox, spool)
+        await asyncio.sleep(ROUND_SECONDS)
+
+
+async def _tidy(inbox: Inbox) -> None:
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        await asyncio.to_thread(inbox.tidy, PARTIAL_SECONDS)
+
+
+async def _send(settings: NodeSettings, spool: Spool, permit: Callable[[str], bool], stop: threading.Event) -> None:
+    if not settings.up:
+        return
+    told = ""
+
+    def tell(outcome: Outcome) -> None:
+        nonlocal told
+        line = outcome.error or "; ".join(outcome.refused.values())
+        if line != told:
+            log.warning("%s", line) if line else log.info("%s: results go up again", settings.name)
+        told = line
+
+    target = make_target(settings)
+    with make_client(target) as client:
+        sender = Sender(spool, target, client, permit=permit)
+        work = asyncio.ensure_future(asyncio.to_thread(sender.run, stop, tell))
+        try:
+            await asyncio.shield(work)
+        finally:
+            stop.set()
+            with contextlib.suppress(Exception):
+                await work
