@@ -20,6 +20,7 @@ Run = Callable[..., str]
         pytest.param("base-arm64", ["--firmware"], 23, id="base-arm64-uefi"),
         pytest.param("qemu-arm64", [], 31, id="qemu-arm64-direct"),
         pytest.param("qemu-arm64-radio", [], 37, id="qemu-arm64-radio-direct"),
+        pytest.param("qemu-arm64-inference", [], 28, id="qemu-arm64-inference-direct"),
     ],
 )
 def test_image_passes_its_boot_checks(

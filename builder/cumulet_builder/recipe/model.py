@@ -184,6 +184,6 @@ class Recipe(Part):
     disk: Disk = Disk()
     size_budget: SizeBudget = SizeBudget()
     formats: tuple[Literal["disk", "blockmap", "directory", "tar", "oci"], ...] = ("disk", "blockmap")
-    test: tuple[Literal["base", "kubernetes", "k3s", "modem", "gnss"], ...] = Field(
+    test: tuple[Literal["base", "kubernetes", "k3s", "modem", "gnss", "inference"], ...] = Field(
         ("base",), description="Boot checks that `cumulet test` runs"
     )

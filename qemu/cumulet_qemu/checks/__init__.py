@@ -13,6 +13,7 @@ CHECKS = {
     "base": ("test_base.py",),
     "modem": ("test_modem.py",),
     "gnss": ("test_gnss.py",),
+    "inference": ("test_inference.py",),
     "kubernetes": ("test_kubernetes.py",),
     "k3s": ("test_kubernetes.py", "test_k3s.py"),
 }

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 @click.option("--runtime", "runtimes", multiple=True, help="Only this runtime. [default: all that are here]")
 @click.option("--state", type=click.Path(path_type=Path), help="Where the result is kept. [default: /var/lib/cumulet]")
 @click.option("--publish", is_flag=True, help="Write the result onto this node, as labels for the scheduler.")
+@click.option("--publish-only", is_flag=True, help="Only write the result that was kept onto this node.")
 @click.option("--need-gpu", is_flag=True, help="End with code 4 if no runtime may use a GPU.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
-def selftest(runtimes: tuple[str, ...], state: Path | None, publish: bool, need_gpu: bool, as_json: bool) -> None:
+def selftest(
+    *, runtimes: tuple[str, ...], state: Path | None, publish: bool, publish_only: bool, need_gpu: bool, as_json: bool
+) -> None:
     """Run a small model on CPU and GPU, compare results and speed, and refuse a GPU that is wrong.
 
     Ends with code 4 if a runtime is wrong even on the CPU.
@@ -28,6 +31,9 @@ def selftest(runtimes: tuple[str, ...], state: Path | None, publish: bool, need_
     from cumulet.inference import RUNTIMES, STATE, run_selftest, save_report
     from cumulet.inference.labels import publish as publish_labels
 
+    if publish_only:
+        publish_kept(state or STATE)
+        return
     known = click.Choice(list(RUNTIMES))
     report = run_selftest([known.convert(name, None, click.get_current_context()) for name in runtimes])
     if not report.verdicts:
@@ -40,6 +46,21 @@ def selftest(runtimes: tuple[str, ...], state: Path | None, publish: bool, need_
     if publish:
         click.echo(f"published on node {publish_labels(report)}", err=True)
     check(report, need_gpu)
+
+
+def publish_kept(path: Path) -> None:
+    """Write the result that was kept onto this node, if it is in a cluster."""
+    from cumulet.core.errors import ToolError
+    from cumulet.inference import load_report
+    from cumulet.inference.labels import find_kubelet, publish
+
+    report = load_report(path)
+    if report is None:
+        raise ToolError(f"{path}: no result of a self-test", hint="cumulet selftest")
+    if find_kubelet() is None:
+        click.echo("not in a cluster: nothing to write it onto")
+        return
+    click.echo(f"published on node {publish(report)}")
 
 
 def show(report: Report) -> None:

@@ -15,7 +15,8 @@ from cumulet.inference.verdict import Report
 
 PREFIX, NOTES = "cumulet.dev/", "edge.cumulet.dev/"
 # The kubelet's own right is enough: it may label its own node. (kubeconfig, the words that start kubectl)
-KUBELETS: tuple[tuple[Path, tuple[str, ...]], ...] = (
+Kubelet = tuple[Path, tuple[str, ...]]
+KUBELETS: tuple[Kubelet, ...] = (
     (Path("/etc/kubernetes/kubelet.conf"), ("kubectl",)),
     (Path("/var/lib/rancher/k3s/agent/kubelet.kubeconfig"), ("k3s", "kubectl")),
 )
@@ -42,14 +43,18 @@ def _fit(value: str | None) -> str | None:
     return None if value is None else re.sub(r"[^A-Za-z0-9._-]+", "-", value)[:63].strip("-._")
 
 
-def publish(
-    report: Report, kubelets: Sequence[tuple[Path, tuple[str, ...]]] = KUBELETS, node: str = "", patience: float = 60
-) -> str:
+def find_kubelet(kubelets: Sequence[Kubelet] = KUBELETS) -> Kubelet | None:
+    """The kubelet of this computer, if it is in a cluster."""
+    return next((each for each in kubelets if each[0].is_file()), None)
+
+
+def publish(report: Report, kubelets: Sequence[Kubelet] = KUBELETS, node: str = "", patience: float = 60) -> str:
     """Write labels and annotations onto this node; gives its name. Raises ToolError if it is in no cluster."""
-    for config, kubectl in kubelets:
-        if config.is_file():
-            name = node or socket.gethostname().lower()
-            words = [*kubectl, f"--kubeconfig={config}", "patch", "node", name, "--type=merge", "--patch"]
-            proc.run([*words, json.dumps(make_patch(report))], timeout=patience)
-            return name
-    raise ToolError("this computer is not in a cluster: no kubelet has a kubeconfig here", hint="cumulet site up")
+    found = find_kubelet(kubelets)
+    if found is None:
+        raise ToolError("this computer is not in a cluster: no kubelet has a kubeconfig here", hint="cumulet site up")
+    config, kubectl = found
+    name = node or socket.gethostname().lower()
+    words = [*kubectl, f"--kubeconfig={config}", "patch", "node", name, "--type=merge", "--patch"]
+    proc.run([*words, json.dumps(make_patch(report))], timeout=patience)
+    return name
