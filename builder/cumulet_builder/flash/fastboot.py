@@ -67,8 +67,6 @@ def probe(target: FlashTarget, around: Surroundings) -> FastbootFacts:
     sizes = ask(device, [f"partition-size:{name}" for name in names])
     serial = answers.get("serialno", "")
     journal = Journal(around.notes, serial or device)
-    if around.restart:
-        journal.forget()
     return FastbootFacts(
         device=device,
         product=answers.get("product", ""),
@@ -79,7 +77,7 @@ def probe(target: FlashTarget, around: Surroundings) -> FastbootFacts:
         battery_ok=parse_yes(answers.get("battery-soc-ok")),
         fetch=(parse_number(answers.get("max-fetch-size")) or 0) if have_fetch() else 0,
         sizes={name: size for name in names if (size := parse_hex(sizes.get(f"partition-size:{name}"))) is not None},
-        done=journal.load(),
+        done=frozenset() if around.restart else journal.load(),
     )
 
 
@@ -264,6 +262,8 @@ def _check_write(facts: FastbootFacts, name: str, file: ImageFile) -> Check:
 def act(target: FlashTarget, plan: Plan, facts: FastbootFacts, around: Surroundings) -> None:
     """Erase and flash, noting each step so that a cut can be gone on from. Raises TargetError."""
     journal = Journal(around.notes, facts.serial or facts.device)
+    if around.restart:
+        journal.forget()
     for step in plan.left:
         if step.id.startswith(("erase ", "flash ")):
             around.tell(step)
