@@ -19,6 +19,7 @@ COMMANDS = {
     "vendor": Entry("cumulet_builder.commands.build:vendor", "Keep everything that a lock names in a local store."),
     "boot": Entry("cumulet_builder.commands.boot:command", "Start an image in QEMU."),
     "test": Entry("cumulet_builder.commands.test:command", "Boot an image in QEMU and check what its recipe promises."),
+    "flash": Entry("cumulet_builder.commands.flash:command", "Write an image to a device, checked before and after."),
     **SDK_COMMANDS,
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
     "hub": Entry("cumulet_builder.commands.hub:hub", "The place that sites register at."),

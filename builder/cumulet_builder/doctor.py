@@ -62,6 +62,8 @@ PROGRAMS = (
     Program("mdir", "mtools", ("check",), "reads a finished boot partition"),
     Program("e2fsck", "e2fsprogs", ("check",), "checks a finished data partition"),
     Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),
+    Program("fastboot", "fastboot", ("check",), "flashes phones; a simulated one in a check"),
+    Program("losetup", "mount", ("check",), "makes the disk that a check flashes"),
     Program("zstd", "zstd", ("check",), "unpacks a finished archive"),
     Program("cpio", "cpio", ("check",), "reads a finished initramfs"),
     Program("fdisk", "fdisk", ("check",), "reads a finished disk with large sectors"),

@@ -25,6 +25,7 @@ from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
+NODE_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 NODES = ["n1", "n2", "n3", "n4"]
 SIDE = 90
 # A product of two matrices, of which each member makes some rows. The node's own Python runs it.
@@ -84,6 +85,7 @@ def four(lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
     """A site of four nodes that all take work: three for the members, one to replace one of them."""
     with lab("su", 4, "10.87.0.0/24") as found:
         up(write_site(found, tmp_path_factory.mktemp("site"), 4, "workers: all\n"))
+        until("metrics are there", lambda: "cpu" in kubectl(found, "get", "--raw", NODE_METRICS), 240)
         yield found
 
 
@@ -105,6 +107,16 @@ class Run(threading.Thread):
             self.fetched = asyncio.run(self._controller.run(self._profile, self.target, wait=240))
         except Exception as error:
             self.error = error
+
+    def wait_for_members(self, lab: Lab, name: str) -> None:
+        """Until three of them run. Raises what the controller raises before that."""
+
+        def three() -> bool:
+            return self.error is not None or len(places(lab, name, "n2")) == 3
+
+        until("three members run", three, 180)
+        if self.error is not None:
+            self.finish(1)
 
     def finish(self, seconds: float) -> bytes:
         """What came. Raises what it raised."""
@@ -129,7 +141,7 @@ def places(lab: Lab, name: str, on: str) -> dict[int, str]:
 
 def test_a_task_of_250_percent_is_three_whole_nodes_and_its_result_is_that_of_one(four: Lab, tmp_path: Path) -> None:
     run = Run(Kubectl(four, "n2"), make_task("matrix", 5), tmp_path / "result")
-    until("three members run", lambda: len(places(four, "matrix", "n2")) == 3, 120)
+    run.wait_for_members(four, "matrix")
     assert len(set(places(four, "matrix", "n2").values())) == 3
     assert run.finish(180) == whole_product()
     until("nothing is left", lambda: get(four, "jobs,secrets,services,pods")["items"][1:] == [], 60)
@@ -140,7 +152,7 @@ def test_the_result_is_the_same_when_the_power_of_a_node_is_lost(four: Lab, tmp_
     api = Kubectl(four, "n2")
     name = f"lost-{index}"
     run = Run(api, make_task(name, 30), tmp_path / "result")
-    until("three members run", lambda: len(places(four, name, "n2")) == 3, 120)
+    run.wait_for_members(four, name)
     victim = places(four, name, "n2")[index]
     api.on = on = "n3" if victim == "n2" else "n2"
     four.node(victim).kill()
@@ -181,7 +193,7 @@ def test_a_member_that_never_reports_is_named_with_its_node(four: Lab, tmp_path:
         "member.contribute(rows)\n"
     )
     run = Run(Kubectl(four, "n2"), make_task("silent", 0, program, "20s"), tmp_path / "result")
-    until("three members run", lambda: len(places(four, "silent", "n2")) == 3, 120)
+    run.wait_for_members(four, "silent")
     node = places(four, "silent", "n2")[1]
     with pytest.raises(TargetError) as caught:
         run.finish(120)

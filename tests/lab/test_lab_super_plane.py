@@ -22,6 +22,7 @@ from super_members import Group, make_settings
 from super_tasks import contribute, make_part
 
 from cumulet.central import Json, Kube, load_access
+from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
 from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.supercontainer import Controller
@@ -159,8 +160,13 @@ def run(plane: ApiServer, name: str, target: Path, told: list[str], wait: float 
             await kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
             controller = Controller(kube, name, told.append, pause=0.2)
             await controller.run(make_profile(name), target, wait=wait)
-            left = [await kube.call("GET", f"/api/v1/namespaces/{name}/{kind}") for kind in ("services", "secrets")]
+            path = f"/api/v1/namespaces/{name}"
+            left = [await kube.call("GET", f"{path}/{kind}") for kind in ("services", "secrets")]
             assert [each["items"] for each in left] == [[], []]
+            deadline = Deadline.after(30)
+            while (await kube.call("GET", f"{path}/pods"))["items"]:
+                deadline.check("the pods go with their job")
+                await asyncio.sleep(0.2)
         finally:
             kube.close()
 

@@ -153,10 +153,10 @@ def rebuild(record: list[tuple[Any, ...]], root: Path, kept: str, after: Path) -
 def play_spool(disk: RecordingDisk) -> None:
     """Everything a spool does, with marks in the record of what was promised and what was begun."""
     spool = Spool(disk.root, MIB, origin="edge", keep_free=0, disk=disk)
-    for id, content in (("a", b"a" * 300), ("b", b"b" * 70_000), ("c", b"")):
-        disk.note("begin", id, content)
-        spool.put(content, id=id)
-        disk.note("promised", id, content)
+    for name, content in (("a", b"a" * 300), ("b", b"b" * 70_000), ("c", b"")):
+        disk.note("begin", name, content)
+        spool.put(content, id=name)
+        disk.note("promised", name, content)
     disk.note("doing away", "a")
     spool.done(spool.entries()[0])
     disk.note("begin", "d", b"d")
@@ -179,14 +179,14 @@ def find_losses(disk: RecordingDisk, folder: Path) -> list[str]:
             after = folder / f"{end}-{kept}"
             after.mkdir()
             rebuild(record, disk.root, kept, after)
-            for round in ("first start", "second start"):
+            for start in ("first start", "second start"):
                 spool = Spool(after, MIB, origin="edge", keep_free=0)
                 here = {entry.id: spool.read(entry, 0, MIB) for entry in spool.entries()}
-                name = f"cut after {end} ({record[-1][0] if record else 'nothing'}), {kept} kept, {round}"
-                losses += [f"{name}: {id} is lost" for id in promised if id not in away and id not in here]
-                losses += [f"{name}: {id} is damaged" for id, data in here.items() if data != begun[id]]
-                losses += [f"{name}: {spool.usage().broken} broken"] if spool.usage().broken else []
-                losses += [f"{name}: rubbish" for place in ("new", "gone") if any((after / place).iterdir())]
+                cut = f"cut after {end} ({record[-1][0] if record else 'nothing'}), {kept} kept, {start}"
+                losses += [f"{cut}: {one} is lost" for one in promised if one not in away and one not in here]
+                losses += [f"{cut}: {one} is damaged" for one, data in here.items() if data != begun[one]]
+                losses += [f"{cut}: {spool.usage().broken} broken"] if spool.usage().broken else []
+                losses += [f"{cut}: rubbish" for place in ("new", "gone") if any((after / place).iterdir())]
                 spool.close()
             shutil.rmtree(after)
     return losses
@@ -230,11 +230,11 @@ CONTENTS = {"empty": b"", "short": b"s" * 10, "long": bytes(range(256)) * 40}
 
 def test_an_inbox_keeps_what_it_acknowledged_and_counts_each_once(folder: Path) -> None:
     spool = Spool(folder / "spool", MIB, origin="edge", keep_free=0)
-    for id, content in CONTENTS.items():
-        spool.put(content, id=id)
+    for name, content in CONTENTS.items():
+        spool.put(content, id=name)
     disk = RecordingDisk(folder / "inbox")
     inbox = RecordingInbox(folder / "inbox", MIB, disk=disk)
-    play_transfer(inbox, spool, 4000, lambda id, offset: disk.note("acknowledged", id, offset))
+    play_transfer(inbox, spool, 4000, lambda name, offset: disk.note("acknowledged", name, offset))
     inbox.close()
     assert len(disk.record) > 25
     wrong = []
@@ -249,7 +249,7 @@ def test_an_inbox_keeps_what_it_acknowledged_and_counts_each_once(folder: Path) 
                 if what == "acknowledged":
                     known = again.progress("edge", words[0])
                     wrong += [f"{name}: {words[0]}: {known} < {words[1]}"] if not known or known[0] < words[1] else []
-            play_transfer(again, spool, 3000, lambda id, offset: None)
+            play_transfer(again, spool, 3000, lambda name, offset: None)
             here = {arrival.entry.id: arrival.path.read_bytes() for arrival in again.arrivals()}
             wrong += [f"{name}: content differs"] if here != CONTENTS else []
             wrong += [f"{name}: {again.counts()}"] if again.counts() != {"partial": 0, "arrived": 3, "taken": 0} else []
@@ -279,8 +279,8 @@ def go_up(folder: Path, disk: Disk) -> None:
     below, above = Inbox(folder / "station-in", MIB, disk=disk), Inbox(folder / "centre", MIB, disk=disk)
     station = Spool(folder / "station-out", MIB, origin="station", keep_free=0, disk=disk)
     if not (folder / "made").exists():
-        for id, content in CONTENTS.items():
-            edge.put(content, id=id)
+        for name, content in CONTENTS.items():
+            edge.put(content, id=name)
         (folder / "made").touch()
     for spool, inbox in ((edge, below), (station, above)):
         for entry in spool.entries():

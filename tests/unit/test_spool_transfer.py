@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -65,12 +66,15 @@ class Cutter:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._inner: socket.socket | None = None
         self._thread.start()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        if self._inner is not None and self._inner.fileno() >= 0:
+            self._inner.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        self._listener.close()
 
     def _run(self) -> None:
         while True:
@@ -78,6 +82,7 @@ class Cutter:
                 inner, _ = self._listener.accept()
             except OSError:
                 return
+            self._inner = inner
             limit = self.limits.pop(0) if len(self.limits) > 1 else self.limits[0]
             with inner, socket.create_connection(("127.0.0.1", self.port)) as outer:
                 back = threading.Thread(target=self._pump, args=(outer, inner, 0))
@@ -118,32 +123,45 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
     made.close()
 
 
-def make_sender(spool: Spool, *urls: str, **choices: object) -> Sender:
-    target = Target(urls, seconds=5)
-    return Sender(spool, target, make_client(target), **choices)  # type: ignore[arg-type]
+MakeSender = Callable[..., Sender]
+
+
+@pytest.fixture
+def make_sender() -> Iterator[MakeSender]:
+    """`make_sender(spool, url, ...)`: a sender whose connections are closed at the end."""
+    clients: list[httpx.Client] = []
+
+    def make(spool: Spool, *urls: str, **choices: Any) -> Sender:
+        target = Target(urls, seconds=5)
+        clients.append(make_client(target))
+        return Sender(spool, target, clients[-1], **choices)
+
+    yield make
+    for client in clients:
+        client.close()
 
 
 def contents(inbox: Inbox) -> dict[str, bytes]:
     return {f"{one.entry.origin}/{one.entry.id}": one.path.read_bytes() for one in inbox.arrivals()}
 
 
-def test_what_waits_arrives_once_and_is_forgotten(spool: Spool, inbox: Inbox) -> None:
+def test_what_waits_arrives_once_and_is_forgotten(make_sender: MakeSender, spool: Spool, inbox: Inbox) -> None:
     data = {"a": b"x" * 3_000_000, "b": b"", "c": b"small"}
-    for id, content in data.items():
-        spool.put(content, id=id, meta={"task": id})
+    for name, content in data.items():
+        spool.put(content, id=name, meta={"task": name})
     with serving(receive.make_app(inbox, lambda request: "edge-1")) as port:
         sender = make_sender(spool, f"http://127.0.0.1:{port}")
         outcome = sender.send_all(Deadline.after(20))
         assert (outcome.sent, outcome.size, outcome.error) == (3, 3_000_005, "")
         spool.put(b"small", id="c")  # its maker was cut off before it could note that it had put it
         assert sender.send_all(Deadline.after(20)).sent == 1
-    assert contents(inbox) == {f"edge-1/{id}": content for id, content in data.items()}
+    assert contents(inbox) == {f"edge-1/{name}": content for name, content in data.items()}
     assert inbox.counts() == {"partial": 0, "arrived": 3, "taken": 0}
     assert spool.entries() == []
     assert [one.entry.meta for one in inbox.arrivals()] == [{"task": "a"}, {"task": "b"}, {"task": "c"}]
 
 
-def test_a_broken_connection_costs_only_what_was_under_way(spool: Spool, inbox: Inbox) -> None:
+def test_a_broken_connection_costs_only_what_was_under_way(make_sender: MakeSender, spool: Spool, inbox: Inbox) -> None:
     data = bytes(range(256)) * 16384  # 4 MiB
     spool.put(data, id="big")
     with serving(receive.make_app(inbox, lambda request: "edge-1")) as port:
@@ -161,7 +179,7 @@ def test_a_broken_connection_costs_only_what_was_under_way(spool: Spool, inbox: 
     assert cutter.passed < len(data) + 600_000
 
 
-def test_the_next_parent_is_tried_when_one_is_away(spool: Spool, inbox: Inbox) -> None:
+def test_the_next_parent_is_tried_when_one_is_away(make_sender: MakeSender, spool: Spool, inbox: Inbox) -> None:
     spool.put(b"data", id="x")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         away = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -174,7 +192,7 @@ def test_the_next_parent_is_tried_when_one_is_away(spool: Spool, inbox: Inbox) -
         assert sender.send_all(Deadline.after(5)).sent == 1
 
 
-def test_the_uplink_holds_a_class_back_between_two_slices(spool: Spool, inbox: Inbox) -> None:
+def test_the_uplink_holds_a_class_back_between_two_slices(make_sender: MakeSender, spool: Spool, inbox: Inbox) -> None:
     spool.put(b"r" * 300_000, id="result")
     spool.put(b"s", id="status", topic="status")
     asked: list[str] = []
@@ -192,7 +210,7 @@ def test_the_uplink_holds_a_class_back_between_two_slices(spool: Spool, inbox: I
     assert [entry.id for entry in spool.entries()] == ["result"]
 
 
-def test_a_full_inbox_makes_the_sender_wait(spool: Spool, tmp_path: Path) -> None:
+def test_a_full_inbox_makes_the_sender_wait(make_sender: MakeSender, spool: Spool, tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "small", 1000)
     spool.put(b"x" * 2000, id="x")
     with serving(receive.make_app(inbox, lambda request: "edge-1")) as port:
@@ -203,7 +221,9 @@ def test_a_full_inbox_makes_the_sender_wait(spool: Spool, tmp_path: Path) -> Non
     inbox.close()
 
 
-def test_a_conflict_is_refused_by_name_and_holds_nothing_up(spool: Spool, inbox: Inbox) -> None:
+def test_a_conflict_is_refused_by_name_and_holds_nothing_up(
+    make_sender: MakeSender, spool: Spool, inbox: Inbox
+) -> None:
     inbox.begin(Entry("x", "edge-1", "result", 3, "0" * 64, 0.0), "edge-1")
     spool.put(b"other", id="x")
     spool.put(b"fine", id="y")
@@ -216,7 +236,7 @@ def test_a_conflict_is_refused_by_name_and_holds_nothing_up(spool: Spool, inbox:
     assert [entry.id for entry in spool.entries()] == ["x"]
 
 
-def test_nobody_brings_results_of_somebody_else(spool: Spool, inbox: Inbox) -> None:
+def test_nobody_brings_results_of_somebody_else(make_sender: MakeSender, spool: Spool, inbox: Inbox) -> None:
     spool.put(b"data", id="x", origin="edge-2")
     with serving(receive.make_app(inbox, lambda request: "edge-1")) as port:
         outcome = make_sender(spool, f"http://127.0.0.1:{port}").send_all(Deadline.after(5))
@@ -228,7 +248,7 @@ def test_nobody_brings_results_of_somebody_else(spool: Spool, inbox: Inbox) -> N
 
 
 def test_a_station_hands_on_what_it_gets_and_the_centre_counts_it_once(
-    spool: Spool, inbox: Inbox, tmp_path: Path
+    make_sender: MakeSender, spool: Spool, inbox: Inbox, tmp_path: Path
 ) -> None:
     station = Spool(tmp_path / "station", MIB, origin="station-1", keep_free=0)
     centre = Inbox(tmp_path / "centre", MIB)
@@ -247,9 +267,7 @@ def test_a_station_hands_on_what_it_gets_and_the_centre_counts_it_once(
         assert make_sender(station, f"http://127.0.0.1:{above}").send_all(Deadline.after(5)).sent == 1
         # The edge moved to another parent in between and brings it once more.
         spool.put(b"data", id="x", meta={"task": "t"})
-        moved = Sender(
-            spool, Target((f"http://127.0.0.1:{below}",)), make_client(Target((f"http://127.0.0.1:{below}",)))
-        )
+        moved = make_sender(spool, f"http://127.0.0.1:{below}")
         assert moved.send_all(Deadline.after(5)).sent == 1
         assert relay(inbox, station) == 0
     (arrival,) = centre.arrivals()

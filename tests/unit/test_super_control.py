@@ -73,6 +73,8 @@ class StandIn:
         if path.endswith("/pods"):
             return {"items": self._pods() if "labelSelector" in str(more) else [*self.busy, *self._pods()]}
         if method == "DELETE":
+            path, _, query = path.partition("?")
+            assert query == "propagationPolicy=Background"
             self.objects.pop(path)
             if "/jobs/" in path:
                 self.group.processes.clear()

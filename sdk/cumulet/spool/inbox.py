@@ -190,10 +190,10 @@ class Inbox:
             rows = self._ledger.execute(
                 "select origin, id from uploads where state = 'partial' and changed < ?", (self._clock() - older,)
             ).fetchall()
-            for origin, id in rows:
-                self._write("delete from uploads where origin = ? and id = ?", (origin, id))
-                self._digests.pop(_key(origin, id), None)
-                self._disk.remove(self._partial / _key(origin, id))
+            for origin, name in rows:
+                self._write("delete from uploads where origin = ? and id = ?", (origin, name))
+                self._digests.pop(_key(origin, name), None)
+                self._disk.remove(self._partial / _key(origin, name))
             self._write(
                 "delete from uploads where state = 'taken' and changed < ?", (self._clock() - self.remember * DAY,)
             )
@@ -239,18 +239,18 @@ class Inbox:
     def _recover(self) -> None:
         """Bring files and ledger together after a cut: what was moved is counted, what was not safe is cut off."""
         expected = set()
-        for origin, id in self._ledger.execute("select origin, id from uploads where state = 'partial'").fetchall():
-            row = self._find(origin, id)
+        for origin, name in self._ledger.execute("select origin, id from uploads where state = 'partial'").fetchall():
+            row = self._find(origin, name)
             assert row is not None  # noqa: S101  (nobody else has the ledger yet)
-            key = _key(origin, id)
+            key = _key(origin, name)
             partial, arrived, safe = self._partial / key, self._arrived / key, int(row[3])
             if arrived.exists():
-                self._count(origin, id, int(row[1]))
+                self._count(origin, name, int(row[1]))
                 continue
             here = partial.stat().st_size if partial.exists() else 0
             if here < safe:
                 # The file system kept less than it had promised: what is there starts again.
-                self._update(origin, id, safe=0)
+                self._update(origin, name, safe=0)
                 safe = 0
             if here > safe:
                 self._disk.truncate(partial, safe)

@@ -63,6 +63,10 @@ def make_app(inbox: Inbox, identify: Identify, may_speak: MaySpeak = speaks_for_
     return app
 
 
+class _LockedError(web.HTTPClientError):
+    status_code = 423
+
+
 class _Desk:
     """The handlers. The inbox waits for the disk, so it is asked in threads."""
 
@@ -81,29 +85,29 @@ class _Desk:
         return web.Response(status=201, headers=headers)
 
     async def progress(self, request: web.Request) -> web.Response:
-        origin, id = request.match_info["origin"], request.match_info["id"]
+        origin, name = request.match_info["origin"], request.match_info["id"]
         self._admit(request, origin)
-        known = await asyncio.to_thread(self._inbox.progress, origin, id)
+        known = await asyncio.to_thread(self._inbox.progress, origin, name)
         if known is None:
             raise web.HTTPNotFound
         headers = {"Upload-Offset": str(known[0]), "Upload-Length": str(known[1]), "Cache-Control": "no-store"}
         return web.Response(headers=headers)
 
     async def append(self, request: web.Request) -> web.Response:
-        origin, id = request.match_info["origin"], request.match_info["id"]
+        origin, name = request.match_info["origin"], request.match_info["id"]
         self._admit(request, origin)
         if request.content_type != PIECE_TYPE:
             raise web.HTTPUnsupportedMediaType(text=f"send {PIECE_TYPE}")
         text = request.headers.get("Upload-Offset", "")
         if not text.isdigit():
             raise UsageError(f"Upload-Offset is {text[:40]!r}, must be a number")
-        if (origin, id) in self._busy:
-            raise web.HTTPLocked(text=f"{origin}/{id}: another connection is sending it")
-        self._busy.add((origin, id))
+        if (origin, name) in self._busy:
+            raise _LockedError(text=f"{origin}/{name}: another connection is sending it")
+        self._busy.add((origin, name))
         try:
-            offset = await self._take_in(request, origin, id, int(text))
+            offset = await self._take_in(request, origin, name, int(text))
         finally:
-            self._busy.discard((origin, id))
+            self._busy.discard((origin, name))
         return web.Response(status=204, headers={"Upload-Offset": str(offset)})
 
     async def _take_in(self, request: web.Request, origin: str, id: str, offset: int) -> int:

@@ -131,7 +131,7 @@ class Sender:
             except (_BrokenError, TargetError) as error:
                 outcome.error = error.message
                 break
-        outcome.refused = {f"{origin}/{id}": told[1] for (origin, id), told in self._refused.items()}
+        outcome.refused = {"/".join(key): told[1] for key, told in self._refused.items()}
         return outcome
 
     def run(self, stop: threading.Event, tell: Callable[[Outcome], None] = lambda outcome: None) -> None:
@@ -152,7 +152,7 @@ class Sender:
         if not self._permit(entry.topic):
             return False
         for _ in range(TRIES):
-            offset = self._begin(entry)
+            offset: int | None = self._begin(entry)
             while offset is not None and offset < entry.size:
                 if not self._permit(entry.topic):
                     return False

@@ -189,7 +189,9 @@ class Controller:
             await asyncio.sleep(min(self._pause, 0.5))
         for kind in ("Job", "Service", "Secret"):
             try:
-                await self._call("DELETE", f"{PATHS[kind].format(self.namespace)}/{name}")
+                # Without being told, the API server takes a job away and leaves its pods.
+                path = f"{PATHS[kind].format(self.namespace)}/{name}?propagationPolicy=Background"
+                await self._call("DELETE", path)
             except TargetError as error:
                 if status_of(error) != 404:
                     raise
