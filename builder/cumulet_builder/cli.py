@@ -28,6 +28,7 @@ COMMANDS = {
     "super": Entry("cumulet_builder.commands.super:command", "A task on several whole nodes, and its one result."),
     "model": Entry("cumulet_builder.commands.model:model", "Models: signed images, carried once, switched safely."),
     "load": Entry("cumulet_builder.commands.load:load", "How busy a site has been, and when it will be quietest."),
+    "container": Entry("cumulet_builder.commands.container:container", "Container images of the AI runtimes."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),
     "why": Entry("cumulet_builder.commands.why:command", "Tell why a file, package or kernel module is in an image."),

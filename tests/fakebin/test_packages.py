@@ -91,7 +91,7 @@ def test_the_base_is_assembled_from_its_packages(
         package(make_deb("vim", {"b": b""}), "extra", cache),
         package(make_deb("vim-twin", {"c": b""}), "twins", cache),
     )
-    base, packages = make_package_stages(recipe, lock)
+    base, packages = make_package_stages(recipe.trim, lock)
     assert (base.name, base.needs, packages.name, packages.needs) == (
         "base", ("tools",), "packages", ("tools", "base")
     )  # fmt: skip
@@ -114,7 +114,7 @@ def test_without_more_packages_the_base_is_the_result(cache: Cache, recipe: Reci
     base.mkdir()
     for name in ("root.tar", "owners.json"):
         (base / name).write_text(name)
-    _, packages = make_package_stages(recipe, make_lock())
+    _, packages = make_package_stages(recipe.trim, make_lock())
     folder, _ = run(packages, cache, base=base)
     assert {name: (folder / name).read_text() for name in listing(folder)} == {
         "root.tar": "root.tar", "owners.json": "owners.json"
@@ -123,16 +123,16 @@ def test_without_more_packages_the_base_is_the_result(cache: Cache, recipe: Reci
 
 def test_stages_know_what_decides_them(make_deb: Deb, cache: Cache, recipe: Recipe, write: Write) -> None:
     one, other = (package(make_deb(name, {"a": name.encode()}), "base", cache) for name in ("one", "other"))
-    base, packages = make_package_stages(recipe, make_lock(one))
-    changed, untouched = make_package_stages(recipe, make_lock(other))
+    base, packages = make_package_stages(recipe.trim, make_lock(one))
+    changed, untouched = make_package_stages(recipe.trim, make_lock(other))
     assert base.files == (one.sha256,)
     assert {name for name in base.inputs if base.inputs[name] != changed.inputs[name]} == {"packages"}
     assert packages.inputs == untouched.inputs
     with_documentation = load_recipe(write("d.yaml", f"{HEAD}trim: {{documentation: false}}\n"))
-    other_base, _ = make_package_stages(with_documentation, make_lock(one))
+    other_base, _ = make_package_stages(with_documentation.trim, make_lock(one))
     assert {name for name in base.inputs if base.inputs[name] != other_base.inputs[name]} == {"documentation"}
     later = make_lock(one).model_copy(update={"epoch": EPOCH + 1})
-    assert make_package_stages(recipe, later)[0].inputs["epoch"] != base.inputs["epoch"]
+    assert make_package_stages(recipe.trim, later)[0].inputs["epoch"] != base.inputs["epoch"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_errors_of_assembling_are_told_as_they_are(
     cache: Cache, recipe: Recipe, fake: Fake, tmp_path: Path, script: str, message: str, hint: str
 ) -> None:
     fake("setpriv", f"echo output; {script}")
-    base, _ = make_package_stages(recipe, make_lock())
+    base, _ = make_package_stages(recipe.trim, make_lock())
     log = io.StringIO()
     (tmp_path / "made").mkdir()
     with pytest.raises(ToolError) as caught:

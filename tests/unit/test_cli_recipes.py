@@ -59,7 +59,7 @@ def test_origins_as_json(write: Write, capsys: Capture) -> None:
     assert answer["recipe"]["image"] == "edge"
     assert answer["origin"]["packages[0]"] == "r.yaml:4"
     assert answer["origin"]["disk.root"] == "default"
-    assert answer["origin"]["board.kernel.package"].endswith("recipes/boards/qemu-arm64.yaml:8")
+    assert answer["origin"]["board.kernel.package"].endswith("recipes/boards/qemu-arm64.yaml:9")
 
 
 def test_show_of_a_bad_recipe(write: Write, capsys: Capture) -> None:

@@ -109,7 +109,7 @@ class Resolver:
 
     calls: list[tuple[Lock | None, bool]]
 
-    def __init__(self, folder: Path, mirror: Mirror, pins: object) -> None:
+    def __init__(self, folder: Path, mirror: Mirror, hashes: object) -> None:
         pass
 
     def lock(self, image: str, request: Request, before: Lock | None, fresh: bool) -> Lock:

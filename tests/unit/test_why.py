@@ -83,7 +83,7 @@ def image(recipe: Path, tmp_path: Path) -> Image:
             "/usr/sbin/nft": "elf",
             "/etc/passwd": "p",
             f"{base}/kernel/nft_ct.ko": "m",
-            "/usr/lib/cumulet/firewall": "s",
+            "/usr/lib/cumulet/report-running": "s",
         }
     )
     root.link("/sbin", "usr/sbin")
@@ -125,8 +125,8 @@ def image(recipe: Path, tmp_path: Path) -> Image:
         ),
         ("/etc/passwd", ["/etc/passwd: package base-passwd (made by its scripts)"]),
         (
-            "/usr/lib/cumulet/firewall",
-            ["/usr/lib/cumulet/firewall: a setting of Cumulet's own, as this recipe wants it"],
+            "/usr/lib/cumulet/report-running",
+            ["/usr/lib/cumulet/report-running: a setting of Cumulet's own, as this recipe wants it"],
         ),
         ("/usr/sbin", ["/usr/sbin: a folder with files of: nftables"]),
     ],

@@ -18,7 +18,7 @@ from cumulet_builder.engines.debian.lock import Group, Lock, LockedPackage
 from cumulet_builder.engines.debian.trim import want_unpacked
 from cumulet_builder.engines.debian.unpack import unpack_all
 from cumulet_builder.plan import Stage, Workshop
-from cumulet_builder.recipe.model import Recipe
+from cumulet_builder.recipe.model import Trim
 from cumulet_builder.toolbox import make_namespace, raise_failure, remove_tree
 
 CODE = "2"
@@ -51,18 +51,18 @@ def _make_tree_stage(name: str, lock: Lock, group: Group) -> Stage:
     return Stage(name, {"code": CODE, "packages": digest_of(packages)}, make, files=files)
 
 
-def make_package_stages(recipe: Recipe, lock: Lock) -> list[Stage]:
+def make_package_stages(trim: Trim, lock: Lock) -> list[Stage]:
     """`base`, then `packages` with what the recipe adds, configured on top of it.
 
     Always in these two steps, so that the result does not depend on what was cached.
     """
     return [
-        _make_stage("base", recipe, lock, "base", ""),
-        _make_stage("packages", recipe, lock, "extra", "base"),
+        _make_stage("base", trim, lock, "base", ""),
+        _make_stage("packages", trim, lock, "extra", "base"),
     ]
 
 
-def _make_stage(name: str, recipe: Recipe, lock: Lock, group: Group, start: str) -> Stage:
+def _make_stage(name: str, trim: Trim, lock: Lock, group: Group, start: str) -> Stage:
     packages = lock.of(group)
     twins = lock.of("twins") if group == "extra" else ()
     inputs = {
@@ -70,8 +70,8 @@ def _make_stage(name: str, recipe: Recipe, lock: Lock, group: Group, start: str)
         "packages": digest_of(packages),
         "twins": digest_of(twins),
         "epoch": str(lock.epoch),
-        "documentation": str(recipe.trim.documentation),
-        "locales": str(recipe.trim.locales),
+        "documentation": str(trim.documentation),
+        "locales": str(trim.locales),
     }
 
     def make(workshop: Workshop) -> None:
@@ -89,8 +89,8 @@ def _make_stage(name: str, recipe: Recipe, lock: Lock, group: Group, start: str)
                 target=lock.request.architecture,
                 host=lock.request.host_architecture,
                 epoch=lock.epoch,
-                documentation=recipe.trim.documentation,
-                locales=recipe.trim.locales,
+                documentation=trim.documentation,
+                locales=trim.locales,
                 jobs=jobs(),
             )
             _run_assembly(spec, work, workshop)

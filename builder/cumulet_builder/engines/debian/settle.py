@@ -7,22 +7,27 @@ from pathlib import Path
 
 from cumulet.core.errors import UsageError
 from cumulet.core.files import sha256_text
+from cumulet_builder.assets import find_requirements
 from cumulet_builder.cache import Cache
 from cumulet_builder.engines.debian.lock import Lock, Request, load_lock, write_lock
 from cumulet_builder.engines.debian.mirror import Mirror, find_mirror
-from cumulet_builder.engines.debian.pins import Target
-from cumulet_builder.engines.debian.resolve import Resolver, load_own_pins
+from cumulet_builder.engines.debian.pins import Target, load_pins
+from cumulet_builder.engines.debian.resolve import Resolver
 
 SUFFIX = ".lock.json"
 
 
 @dataclass(frozen=True)
 class LockChoice:
-    """What the user said about locks: a file, or `update` to look for newer packages."""
+    """What the user said about locks: a file, or `update` to look for newer packages.
+
+    `pins`: the file with the pinned Python packages, if it is not `requirements.lock`.
+    """
 
     file: Path | None
     update: bool
     mirror: str | None
+    pins: Path | None = None
 
 
 def lock_beside(recipe: Path) -> Path:
@@ -51,7 +56,8 @@ def resolve(image: str, request: Request, choice: LockChoice, cache: Cache) -> L
     """A new lock, near to the image's last one unless `update` was asked for."""
     mirror = find_mirror(choice.mirror)
     before = load_kept(cache.root / "locks" / f"{image}.json")
-    hashes = {pin.word: pin.hashes for pin in load_own_pins(Target(request.architecture, request.suite)).values()}
+    known = load_pins(choice.pins or find_requirements(), Target(request.architecture, request.suite))
+    hashes = {pin.word: pin.hashes for pin in known.values()}
     return Resolver(apt_folder(cache, mirror, request), mirror, hashes).lock(image, request, before, choice.update)
 
 

@@ -41,7 +41,7 @@ def make_stages(recipe: Recipe, lock: Lock, cache: Cache) -> list[Stage]:
     toolbox = _toolbox_of(tools, cache)
     stages = [
         tools,
-        *make_package_stages(recipe, lock),
+        *make_package_stages(recipe.trim, lock),
         _make_kernel_stage(recipe, lock, cache, toolbox),
         _make_initramfs_stage(recipe, lock, cache, toolbox),
         *_make_firmware_stages(recipe, lock, cache),
