@@ -96,6 +96,7 @@ def put_python(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None
     [
         ("kill -SEGV $$", "was killed by SIGSEGV"),
         ("echo 'driver: lost' >&2; exit 7", "exited with code 7: driver: lost"),
+        ("printf 'driver: lost\\n\\000' >&2; exit 7", "exited with code 7: driver: lost"),
         ("sleep 30", "not done within 0 s"),
         ('echo noise; echo \'{"error": "no Vulkan device"}\'', "no Vulkan device"),
     ],

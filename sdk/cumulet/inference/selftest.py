@@ -72,6 +72,7 @@ def _ask(words: Sequence[str], patience: float) -> Any:
     except ToolError:
         return f"not done within {patience:.0f} s"
     if done.code != 0:
-        last = (done.err.strip().splitlines() or [""])[-1]
-        return f"{proc.describe_exit(done.code)}{f': {last[:200]}' if last else ''}"
+        # A process that was killed may leave half a line, or none.
+        lines = [line for line in ("".join(filter(str.isprintable, each)) for each in done.err.splitlines()) if line]
+        return f"{proc.describe_exit(done.code)}{f': {lines[-1][:200]}' if lines else ''}"
     return json.loads(done.out.strip().splitlines()[-1])
