@@ -30,7 +30,12 @@ def make_forget(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[St
     if node.role != "worker":
         actions += leave_etcd(node)
     actions.append(Run((*KUBECTL, "delete", "node", node.name, "--ignore-not-found")))
-    return [Step("leave.node", master.name, f"take {node.name} out of the cluster", "it leaves", tuple(actions))]
+    leave = Step("leave.node", master.name, f"take {node.name} out of the cluster", "it leaves", tuple(actions))
+    if node.name not in facts.hosts:
+        return [leave]
+    # Stopped before, or it would make itself known again.
+    halt = Run(("systemctl", "stop", f"{unit_of(node)}.service"), seconds=180)
+    return [Step("leave.stop", node.name, "stop k3s", "it leaves", (halt,)), leave]
 
 
 def make_snapshot(seat: SiteNode) -> Step:
