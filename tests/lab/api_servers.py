@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,6 +209,26 @@ def api_server(folder: Path, programs: Path, *more: str) -> Iterator[ApiServer]:
         yield made
     finally:
         made.stop()
+
+
+@contextmanager
+def running_beside(folder: Path, programs: Path, commands: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """More programs of Kubernetes, which must live as long as the `with`; logs by the names of `commands`."""
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, command in commands.items():
+            with (folder / f"{name}.log").open("wb") as log:
+                argv = [str(programs / "kube"), *command]
+                processes[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        yield
+        ended = {
+            name: (folder / f"{name}.log").read_text() for name, each in processes.items() if each.poll() is not None
+        }
+        assert ended == {}
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.wait(20)
 
 
 @contextmanager

@@ -7,14 +7,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from api_servers import ApiServer, api_servers, unpack_programs
+from sites import running_lab
 
 from cumulet_qemu.lab.lab import Lab
-from cumulet_qemu.lab.store import make_lab
 
 ROOT = Path(__file__).parents[2]
 BOARDS = {"x86_64": "qemu-amd64", "aarch64": "qemu-arm64"}
@@ -62,13 +63,4 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(lab_image: Path, labs: Path) -> MakeLab:
     """`with lab("a", 3, "10.61.0.0/24") as found:` three running nodes, taken away at the end whatever happens."""
 
-    @contextmanager
-    def run(name: str, nodes: int, subnet: str) -> Iterator[Lab]:
-        made = Lab(make_lab(name, subnet, lab_image, labs))
-        try:
-            made.up(nodes)
-            yield made
-        finally:
-            made.down()
-
-    return run
+    return partial(running_lab, lab_image, labs)

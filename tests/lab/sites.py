@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cumulet.site import Site
 from cumulet_qemu.checks import dns
 from cumulet_qemu.lab.lab import Lab
+from cumulet_qemu.lab.store import make_lab
 
 ROLES = ("control", "master", "master")
 SERVERS = ["n1", "n2", "n3"]
@@ -22,6 +24,17 @@ asked.settimeout(5)
 asked.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 53))
 print(asked.recv(512).hex())
 """
+
+
+@contextmanager
+def running_lab(image: Path, labs: Path, name: str, nodes: int, subnet: str) -> Iterator[Lab]:
+    """Running nodes of an image, kept below `labs` and taken away at the end whatever happens."""
+    made = Lab(make_lab(name, subnet, image, labs))
+    try:
+        made.up(nodes)
+        yield made
+    finally:
+        made.down()
 
 
 def write_site(lab: Lab, folder: Path, nodes: int, extra: str = "", distribution: str = "kubeadm") -> Path:

@@ -6,16 +6,16 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sites import assert_whole, until, up, write_site
+from sites import assert_whole, running_lab, until, up, write_site
 
 from cumulet.site import Site
 from cumulet_qemu.lab.lab import Lab
-from cumulet_qemu.lab.store import make_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
@@ -40,17 +40,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
     out = tmp_path_factory.mktemp("firewall")
     words = ["build", "lab-node", "--set", "image=lab-firewall", "--set", "firewall.enabled=true", "--out", str(out)]
     subprocess.run([sys.executable, "-m", "cumulet_builder.cli", *words], cwd=ROOT, check=True)
-
-    @contextmanager
-    def run(name: str, nodes: int, subnet: str) -> Iterator[Lab]:
-        made = Lab(make_lab(name, subnet, out / "lab-firewall", out / "labs"))
-        try:
-            made.up(nodes)
-            yield made
-        finally:
-            made.down()
-
-    return run
+    return partial(running_lab, out / "lab-firewall", out / "labs")
 
 
 def test_a_site_comes_up_behind_its_firewall(lab: MakeLab, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import json
 import random
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from api_servers import ApiServer, api_server, unpack_programs
+from api_servers import ApiServer, api_server, running_beside, unpack_programs
 
 from cumulet.central import Json, Kube, RefusedError, load_access
 from cumulet.kubernetes import GPU_RESOURCE
@@ -58,18 +57,8 @@ def plane(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "scheduler": ["kube-scheduler", f"--config={settings}", "--secure-port=0"],
             "controllers": ["kube-controller-manager", *words, *QUICK, f"--controllers={CONTROLLERS}"],
         }
-        processes = []
-        try:
-            for name, command in commands.items():
-                with (folder / f"{name}.log").open("wb") as log:
-                    argv = [str(programs / "kube"), *command]
-                    processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        with running_beside(folder, programs, commands):
             yield found
-            assert [process.poll() for process in processes] == [None, None], (folder / "scheduler.log").read_text()
-        finally:
-            for process in processes:
-                process.terminate()
-                process.wait(20)
 
 
 def make_node(name: str, cpus: int = 8, gpu: int = 100) -> Json:

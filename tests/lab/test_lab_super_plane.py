@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from api_servers import ApiServer, api_server, unpack_programs
+from api_servers import ApiServer, api_server, running_beside, unpack_programs
 from super_members import Group, make_settings
 from super_tasks import contribute, make_part
 
@@ -64,19 +64,9 @@ def plane(lab_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "scheduler": ["kube-scheduler", f"--config={settings}", "--secure-port=0"],
             "controllers": ["kube-controller-manager", *words, f"--controllers={CONTROLLERS}"],
         }
-        processes = []
-        try:
-            for name, command in commands.items():
-                with (folder / f"{name}.log").open("wb") as log:
-                    argv = [str(programs / "kube"), *command]
-                    processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        with running_beside(folder, programs, commands):
             asyncio.run(add_nodes(found, [f"p{number}" for number in range(1, 5)]))
             yield found
-            assert [process.poll() for process in processes] == [None, None], (folder / "controllers.log").read_text()
-        finally:
-            for process in processes:
-                process.terminate()
-                process.wait(20)
 
 
 async def add_nodes(plane: ApiServer, names: list[str]) -> None:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cumulet_builder.commands.task import kubeconfig_option, site_option
+from cumulet_builder.commands.task import json_option, kubeconfig_option, site_option
 
 if TYPE_CHECKING:
     from cumulet.monitor import Bin, Window
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 ring_option = click.option(
     "--ring", type=click.Path(path_type=Path, exists=True), help="A ring file. [default: the control node's]"
 )

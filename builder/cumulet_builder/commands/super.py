@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cumulet_builder.commands.task import json_option, kubeconfig_option, site_option
+
 if TYPE_CHECKING:
     from cumulet.supercontainer import Controller, Fetched, SuperStatus
 
 T = TypeVar("T")
-site_option = click.option(
-    "-f", "--file", "site_path", type=click.Path(path_type=Path), default=Path("site.yaml"),
-    help="The site. [default: ./site.yaml]",
-)  # fmt: skip
-kubeconfig_option = click.option(
-    "--kubeconfig", type=click.Path(path_type=Path), help="Reach the cluster by this, without site.yaml."
-)
 namespace_option = click.option("--namespace", default="default", help="[default: default]")
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The file that the result is put into."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
 @click.group("super")

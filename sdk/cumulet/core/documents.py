@@ -102,6 +102,15 @@ def load_document(path: Path, *, kind: str, known: int = 1, name: str | None = N
     document = parse_document(text, file)
     if not isinstance(document.content, dict):
         raise make_error([document.place.problem(f"{_a(kind)} must be a mapping, got {describe(document.plain())}")])
+    return _versioned(document, kind, known)
+
+
+def parse_versioned(text: str, file: str, *, kind: str, known: int = 1) -> Value:
+    """The document in a text; `file` names it in messages. Raises UsageError as `load_document` does."""
+    return _versioned(parse_document(text, file), kind, known)
+
+
+def _versioned(document: Value, kind: str, known: int) -> Value:
     problems = version_problems(document, kind, known)
     if problems:
         raise make_error(problems)
@@ -148,6 +157,17 @@ def validate(model: type[Model], document: Value, kind: str) -> Model:
     """The document as `model`. Raises one UsageError that carries every problem."""
     made, problems = check(model, document, kind)
     if made is None or problems:
+        raise make_error(problems)
+    return made
+
+
+def validate_whole(
+    model: type[Model], document: Value, kind: str, find_problems: Callable[[Model, Value], Sequence[Problem]]
+) -> Model:
+    """The same, held against what no single field can know, too. Raises one UsageError that carries every problem."""
+    made = validate(model, document, kind)
+    problems = find_problems(made, document)
+    if problems:
         raise make_error(problems)
     return made
 

@@ -48,6 +48,12 @@ class CumuletError(Exception):
         self.message = message
         self.hint = hint
 
+    def report(self) -> str:
+        """The lines for a person who has started one of the SDK's own programs."""
+        problems = getattr(self, "problems", ())
+        more = "".join(f"\n  {each}" for each in problems) if len(problems) > 1 else ""
+        return f"error: {self.message}{more}\n" + (f"hint: {self.hint}\n" if self.hint else "")
+
 
 class UsageError(CumuletError):
     """A document, an option or a request is wrong. Carries every problem found."""

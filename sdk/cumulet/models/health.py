@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cumulet.core.api import Api, Json, status_of
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
-from cumulet.tasks import TaskProfile, make_volumes, parse_seconds
+from cumulet.tasks import TaskProfile, make_lone_pod, make_volumes, parse_seconds
 
 LABEL = "cumulet.dev/check"
 PAUSE = 0.5
@@ -55,25 +55,12 @@ def make_check_pod(profile: TaskProfile, volume: Json, name: str, node: str) -> 
     volumes, mounts = make_volumes(profile, {key: value for key, value in volume.items() if key != "name"})
     container: Json = {
         "name": "check",
-        "image": profile.image,
-        "imagePullPolicy": "IfNotPresent",
         "command": list(profile.check.command),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
-    if profile.environment:
-        container["env"] = [{"name": key, "value": text} for key, text in profile.environment.items()]
-    spec: Json = {
-        "nodeName": node,
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
-        "containers": [container],
-        "volumes": volumes,
-    }
     meta = {"name": name, "labels": {LABEL: profile.task}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+    return make_lone_pod(profile, container, volumes, node, meta, grace=1)
 
 
 def judge(profile: TaskProfile, node: str, code: int, message: str) -> Health:

@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
     try:
         sys.stdout.write(json.dumps(asyncio.run(run(words)), indent=1) + "\n")
     except CumuletError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(error.report())
         return error.exit_code
     return 0
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from cumulet.core.errors import TargetError, UsageError
 from cumulet.core.files import writing
-from cumulet.site import k3s_life, kubeadm_life
 from cumulet.site.act import Crew, carry_out
 from cumulet.site.actions import Phase, Plan
 from cumulet.site.facts import SiteFacts
 from cumulet.site.keeper import hold
 from cumulet.site.kubeadm_nodes import find_seat
+from cumulet.site.lives import LIVES
 from cumulet.site.model import SiteNode
 from cumulet.site.parts import make_drain
 from cumulet.site.ssh import Host
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Errand = Callable[[Mapping[str, Host]], Awaitable[None]]
 """Something with the devices, before or after the steps of a plan."""
 MANIFEST = "snapshot.json"
-LIVES = {"kubeadm": kubeadm_life, "k3s": k3s_life}
 
 
 async def remove_node(site: Site, name: str, listen: Listener) -> Outcome:

@@ -15,15 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cumulet.core.documents import (
-    Place,
-    Value,
-    load_document,
-    make_error,
-    parse_document,
-    validate,
-    version_problems,
-)
+from cumulet.core.documents import Place, Value, load_document, make_error, parse_versioned, validate_whole
 from cumulet.core.errors import Problem
 from cumulet.kubernetes import Addon, Cluster
 from cumulet.packages import check_source
@@ -259,19 +251,11 @@ def load_site(path: Path) -> SiteDocument:
 
 def parse_site(text: str, file: str) -> SiteDocument:
     """The site in a text; `file` names it in messages. Raises UsageError as `load_site` does."""
-    document = parse_document(text, file)
-    problems = version_problems(document, "site")
-    if problems:
-        raise make_error(problems)
-    return _check(document)
+    return _check(parse_versioned(text, file, kind="site"))
 
 
 def _check(document: Value) -> SiteDocument:
-    site = validate(SiteDocument, document, "site")
-    problems = find_problems(site, document)
-    if problems:
-        raise make_error(problems)
-    return site
+    return validate_whole(SiteDocument, document, "site", find_problems)
 
 
 def find_problems(site: SiteDocument, document: Value) -> list[Problem]:

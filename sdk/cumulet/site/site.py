@@ -20,10 +20,10 @@ from cumulet.site.check import find_problems
 from cumulet.site.facts import SiteFacts, parse_members, parse_nodes, read_hosts
 from cumulet.site.handover import look_at_packages
 from cumulet.site.keeper import Keeper, hold
-from cumulet.site.kubeadm_nodes import KUBECTL
 from cumulet.site.model import SiteDocument, SiteNode, load_site, parse_seconds, read_sources
 from cumulet.site.parts import read_script
 from cumulet.site.plan import list_paths, make_plan
+from cumulet.site.register import get_kubectl
 from cumulet.site.ssh import Host, connect
 from cumulet.site.status import SiteStatus, make_status
 from cumulet.site.tokens import make_token
@@ -212,7 +212,7 @@ class Site:
 
     async def _look_at_nodes(self, hosts: Mapping[str, Host], facts: SiteFacts) -> SiteFacts:
         kubeadm = self.document.distribution == "kubeadm"
-        kubectl = KUBECTL if kubeadm else ("k3s", "kubectl")
+        kubectl = get_kubectl(self.document)
         unit = "kube-apiserver" if kubeadm else "k3s"
         for node in self.document.masters:
             host = hosts.get(node.name)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cumulet.site import k3s_life, kubeadm_life
 from cumulet.site.actions import Action, Phase, Plan, Put, Run, Step, Wait
 from cumulet.site.facts import SiteFacts
+from cumulet.site.lives import LIVES
 from cumulet.site.model import SiteDocument, SiteNode
 from cumulet.site.parts import make_drain, wait_nodes
 
-LIVES = {"kubeadm": kubeadm_life, "k3s": k3s_life}
 Overlay = tuple[str, str]
 """Path on the device of a new program, path of the one that it is laid over."""
 

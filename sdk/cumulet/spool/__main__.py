@@ -79,7 +79,7 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             asyncio.run(serve(make_settings(given)))
     except CumuletError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(error.report())
         return error.exit_code
     return 0
 

@@ -6,7 +6,14 @@ makes Kubernetes objects, `submit` starts them in the order of their plan, `meas
 
 from cumulet.tasks.cluster import make_edge, read_edge
 from cumulet.tasks.edge import EdgeNode, EdgeProfile, find_free_space, imagine, load_edge, write_edge
-from cumulet.tasks.manifests import make_autoscaler, make_model_source, make_volumes, make_workload, scales
+from cumulet.tasks.manifests import (
+    make_autoscaler,
+    make_lone_pod,
+    make_model_source,
+    make_volumes,
+    make_workload,
+    scales,
+)
 from cumulet.tasks.measure import correct, measure
 from cumulet.tasks.need import describe_correction, make_amounts, make_needs
 from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, make_profile, parse_profile, write_profile
@@ -33,6 +40,7 @@ __all__ = [
     "make_amounts",
     "make_autoscaler",
     "make_edge",
+    "make_lone_pod",
     "make_model_source",
     "make_needs",
     "make_profile",

@@ -94,6 +94,28 @@ def make_template(profile: TaskProfile, decision: Decision, model: Json | None) 
     return {"metadata": meta, "spec": spec}
 
 
+def make_lone_pod(
+    profile: TaskProfile, container: Json, volumes: list[Json], node: str, meta: Json, *, grace: int
+) -> Json:
+    """One container of the task's image on a node that is chosen already, once: to be measured, or to check something.
+
+    `container` and `meta` are completed; `grace` is in seconds.
+    """
+    made = {"image": profile.image, "imagePullPolicy": "IfNotPresent", **container}
+    if profile.environment:
+        made["env"] = [{"name": name, "value": text} for name, text in profile.environment.items()]
+    spec: Json = {
+        "nodeName": node,
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace,
+        "containers": [made],
+        "volumes": volumes,
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
 def _surge(kind: Kind) -> int:
     return 1 if kind == "shares" else 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from cumulet.core.api import Api, Json, status_of
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
-from cumulet.tasks.manifests import make_volumes
+from cumulet.tasks.manifests import make_lone_pod, make_volumes
 from cumulet.tasks.profile import Measured, TaskProfile
 from cumulet.tasks.quantities import write_size
 
@@ -67,22 +67,11 @@ def correct(profile: TaskProfile, measured: Measured) -> TaskProfile:
 def make_pod(profile: TaskProfile, name: str, node: str) -> Json:
     """The container as the task will run it, but with no limits: what it needs is to be found out."""
     volumes, mounts = make_volumes(profile, None)
-    container: Json = {"name": "task", "image": profile.image, "imagePullPolicy": "IfNotPresent"}
+    container: Json = {"name": "task", "volumeMounts": mounts}
     if profile.command:
         container["command"] = list(profile.command)
-    if profile.environment:
-        container["env"] = [{"name": key, "value": text} for key, text in profile.environment.items()]
-    spec: Json = {
-        "nodeName": node,
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 5,
-        "containers": [{**container, "volumeMounts": mounts}],
-        "volumes": volumes,
-    }
-    labels = {LABEL: profile.task}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+    meta = {"name": name, "labels": {LABEL: profile.task}}
+    return make_lone_pod(profile, container, volumes, node, meta, grace=5)
 
 
 async def _wait_until_it_runs(api: Api, path: str, task: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cumulet.core.documents import Value, load_document, make_error, parse_document, validate, version_problems
+from cumulet.core.documents import Value, load_document, parse_versioned, validate_whole
 from cumulet.core.errors import Problem
 from cumulet.tasks.quantities import parse_seconds, parse_size
 
@@ -135,19 +135,11 @@ def load_profile(path: Path) -> TaskProfile:
 
 def parse_profile(text: str, file: str) -> TaskProfile:
     """The profile in a text; `file` names it in messages. Raises UsageError as `load_profile` does."""
-    document = parse_document(text, file)
-    problems = version_problems(document, "task")
-    if problems:
-        raise make_error(problems)
-    return _check(document)
+    return _check(parse_versioned(text, file, kind="task"))
 
 
 def _check(document: Value) -> TaskProfile:
-    profile = validate(TaskProfile, document, "task")
-    problems = find_problems(profile, document)
-    if problems:
-        raise make_error(problems)
-    return profile
+    return validate_whole(TaskProfile, document, "task", find_problems)
 
 
 def find_problems(profile: TaskProfile, document: Value) -> list[Problem]:

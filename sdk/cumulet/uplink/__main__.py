@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         run(given.file, given.state) if given.verb == "run" else show(given.state)
     except CumuletError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(error.report())
         return error.exit_code
     return 0
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cumulet.core.documents import Place, Value, load_document, make_error, validate
+from cumulet.core.documents import Place, Value, load_document, validate_whole
 from cumulet.core.errors import Problem
 
 Kind = Literal["ethernet", "5g", "4g", "beidou"]
@@ -55,12 +55,7 @@ class UplinkDocument(_Part):
 
 def load_uplink(path: Path) -> UplinkDocument:
     """The document in a file. Raises UsageError with every problem."""
-    document = load_document(path, kind="uplink")
-    made = validate(UplinkDocument, document, "uplink")
-    problems = find_problems(made, document)
-    if problems:
-        raise make_error(problems)
-    return made
+    return validate_whole(UplinkDocument, load_document(path, kind="uplink"), "uplink", find_problems)
 
 
 def find_problems(made: UplinkDocument, document: Value) -> list[Problem]:

@@ -58,9 +58,7 @@ def main() -> int:
             raise UsageError(f"which of {', '.join(VERBS)}?", hint="python3 -m cumulet.central.agent run [agent.yaml]")
         VERBS[words[0]](Path(words[1]) if len(words) > 1 else DEFAULT)
     except CumuletError as error:
-        problems = "".join(f"\n  {each}" for each in getattr(error, "problems", ()) if len(error.problems) > 1)  # type: ignore[attr-defined]  # only some have any
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        sys.stderr.write(f"error: {error.message}{problems}{hint}\n")
+        sys.stderr.write(error.report())
         return error.exit_code
     return 0
 

@@ -107,6 +107,6 @@ def main() -> int:
     try:
         serve(Settings(**words), add_page)
     except CumuletError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(error.report())
         return error.exit_code
     return 0

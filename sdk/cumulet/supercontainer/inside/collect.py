@@ -6,9 +6,6 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import CumuletError, TargetError
@@ -30,9 +27,9 @@ class Collector:
         self._changed = threading.Condition()
         self._outcome: Message | None = None
         self._released = {setting.index}
-        self._server = open_server(setting.listen, setting.address(setting.index)[1])
+        self._server = wire.open_server(setting.listen, setting.address(setting.index)[1])
         self._context = wire.make_server_context(setting.trust)
-        threading.Thread(target=self._accept, daemon=True).start()
+        wire.serve_each(self._server, self._serve)
         listen("listening")
 
     @property
@@ -66,16 +63,7 @@ class Collector:
 
     def close(self) -> None:
         """Stop listening."""
-        # Closed alone, it would be held by the thread that waits for somebody to come.
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
+        wire.close_server(self._server)
 
     def _serve(self, plain: socket.socket) -> None:
         with contextlib.suppress(OSError, BrokenError), plain:
@@ -176,23 +164,3 @@ def describe_missing(missing: list[int], size: int, seconds: float) -> str:
     names = ", ".join(map(str, missing))
     which = f"member {names} of {size} has" if len(missing) == 1 else f"members {names} of {size} have"
     return f"{which} not contributed within {seconds:.0f} s"
-
-
-def open_server(address: str, port: int) -> socket.socket:
-    """A listening socket. Raises TargetError."""
-    family = socket.AF_INET6 if ":" in address or (not address and socket.has_dualstack_ipv6()) else socket.AF_INET
-    both = not address and family == socket.AF_INET6
-    try:
-        return socket.create_server((address, port), family=family, backlog=64, dualstack_ipv6=both)
-    except OSError as error:
-        raise TargetError(f"port {port}: cannot be listened on: {wire.describe(error)}") from error
-
-
-@contextmanager
-def collecting(setting: Setting, listen: Listener) -> Iterator[Any]:
-    """A collector until the end of the block."""
-    made = Collector(setting, listen)
-    try:
-        yield made
-    finally:
-        made.close()

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cumulet.supercontainer.inside import wire
-from cumulet.supercontainer.inside.collect import open_server
 from cumulet.supercontainer.inside.merges import Merged
 from cumulet.supercontainer.inside.setting import Setting
 
@@ -33,15 +32,12 @@ class Door:
         self._token = setting.token
         self._state = state
         self._context = wire.make_server_context(setting.trust, members=False)
-        self._server = open_server(setting.listen, setting.door)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._server = wire.open_server(setting.listen, setting.door)
+        wire.serve_each(self._server, self._serve)
 
     def close(self) -> None:
         """Stop listening."""
-        # Closed alone, it would be held by the thread that waits for somebody to come.
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        wire.close_server(self._server)
 
     def answer(self, method: str, path: str) -> tuple[int, dict[str, Any]]:
         """Status and object for a request."""
@@ -57,12 +53,6 @@ class Door:
             case ("POST", "taken", digest) if self.merged is not None and digest == self.merged.sha256:
                 return 200, {"taken": digest}
         return 404, {"message": "no such thing, or not yet"}
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), plain:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -207,13 +207,3 @@ class Member:
 def load_member() -> Member:
     """The member that this process's environment describes. Raises UsageError where there is none."""
     return Member(read_setting(os.environ))
-
-
-@contextlib.contextmanager
-def opened(setting: Setting, listen: Listener) -> Iterator[Member]:
-    """A member until the end of the block."""
-    made = Member(setting, listen)
-    try:
-        yield made
-    finally:
-        made.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
 import struct
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +63,36 @@ def find_member(connection: ssl.SSLSocket) -> int:
         if kind == "DNS" and str(name).startswith("member-"):
             return int(str(name).removeprefix("member-"))
     raise BrokenError("a certificate that is no member's")
+
+
+def open_server(address: str, port: int) -> socket.socket:
+    """A listening socket. Raises TargetError."""
+    family = socket.AF_INET6 if ":" in address or (not address and socket.has_dualstack_ipv6()) else socket.AF_INET
+    both = not address and family == socket.AF_INET6
+    try:
+        return socket.create_server((address, port), family=family, backlog=64, dualstack_ipv6=both)
+    except OSError as error:
+        raise TargetError(f"port {port}: cannot be listened on: {describe(error)}") from error
+
+
+def serve_each(server: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """Give everybody who comes a thread of his own, until the server is closed. In a thread, too."""
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = server.accept()
+                threading.Thread(target=serve, args=(plain,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def close_server(server: socket.socket) -> None:
+    """Stop listening."""
+    # Closed alone, it would be held by the thread that waits for somebody to come.
+    with contextlib.suppress(OSError):
+        server.shutdown(socket.SHUT_RDWR)
+    server.close()
 
 
 def connect(address: tuple[str, int], context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
