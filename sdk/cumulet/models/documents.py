@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cumulet.core.errors import TargetError
+from cumulet.core.signed import Part, Sha256, matching
 from cumulet.packages import Blob, sign, verify
 
 if TYPE_CHECKING:
@@ -21,25 +21,11 @@ PREFIX = "cumulet.dev/models/"
 Document = TypeVar("Document", bound=BaseModel)
 
 
-def _check(pattern: str, what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is {what}")
-        return text
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, _check(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "not a name: use lower-case letters, digits, '-'")]
-Revision = Annotated[str, _check(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", "not a version: use letters, digits and . _ -")]
-Sha256 = Annotated[str, _check(r"[0-9a-f]{64}", "not a SHA-256")]
-FilePath = Annotated[str, _check(r"(?!/)(?!.*\.\.)[^\0\n]{1,512}", "not a path inside the model")]
-
-
-class Part(BaseModel):
-    """Base of every part of the documents: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Name = Annotated[
+    str, matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "not a name: use lower-case letters, digits, '-'")
+]
+Revision = Annotated[str, matching(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", "not a version: use letters, digits and . _ -")]
+FilePath = Annotated[str, matching(r"(?!/)(?!.*\.\.)[^\0\n]{1,512}", "not a path inside the model")]
 
 
 class ModelFile(Part):
@@ -84,7 +70,7 @@ class Release(Part):
     model: Name
     revision: Revision
     way: Literal["image", "store"] = Field("image", description="As an image, or as files unpacked from one archive")
-    digest: Annotated[str, _check(r"sha256:[0-9a-f]{64}", "not a digest")]
+    digest: Annotated[str, matching(r"sha256:[0-9a-f]{64}", "not a digest")]
     blobs: tuple[ModelBlob, ...]
 
     @property

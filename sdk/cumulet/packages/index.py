@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from cumulet import __version__
 from cumulet.core.errors import TargetError
+from cumulet.core.signed import Part, Sha256, matching
 
 VERSION = 1
 SMALLEST_CHUNK, LARGEST_CHUNK = 1 << 20, 4 << 20
@@ -17,31 +17,15 @@ Kind = Literal["files", "image", "model"]
 KINDS: tuple[Kind, ...] = ("files", "image", "model")
 
 
-def _check(pattern: str, what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is {what}")
-        return text
-
-    return AfterValidator(check)
-
-
-Sha256 = Annotated[str, _check(r"[0-9a-f]{64}", "not a SHA-256")]
-Digest = Annotated[str, _check(r"sha256:[0-9a-f]{64}", "not a digest")]
-Tree = Annotated[str, _check(r"([0-9a-f]{64})?", "not a SHA-256")]
+Digest = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "not a digest")]
+Tree = Annotated[str, matching(r"([0-9a-f]{64})?", "not a SHA-256")]
 Name = Annotated[
-    str, _check(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "not a name: use lower-case letters, digits and '-'")
+    str, matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "not a name: use lower-case letters, digits and '-'")
 ]
 Version = Annotated[
-    str, _check(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}", "not a version: use letters, digits and . + ~ _ -")
+    str, matching(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}", "not a version: use letters, digits and . + ~ _ -")
 ]
-ImageName = Annotated[str, _check(r"[a-z0-9][\w./:@-]{0,254}", "not an image's name")]
-
-
-class Part(BaseModel):
-    """Base of every part of the document: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+ImageName = Annotated[str, matching(r"[a-z0-9][\w./:@-]{0,254}", "not an image's name")]
 
 
 class Image(Part):
