@@ -16,17 +16,16 @@ from typing import Any
 
 import pytest
 from kubectl_api import Kubectl
-from sites import get, kubectl, ready_nodes, until, up, write_site
+from sites import get, kubectl, until, up, write_site
 
 from cumulet.core.errors import TargetError
 from cumulet.supercontainer import Controller, Fetched
-from cumulet.tasks import TaskProfile, parse_profile
+from cumulet.tasks import TaskProfile, find_absence, parse_profile
 from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
 NODE_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
-NODES = ["n1", "n2", "n3", "n4"]
 SIDE = 90
 # A product of two matrices, of which each member makes some rows. The node's own Python runs it.
 MATRIX = """
@@ -161,7 +160,7 @@ def test_the_result_is_the_same_when_the_power_of_a_node_is_lost(four: Lab, tmp_
         assert any("1 replaced" in line for line in run.told), run.told
     finally:
         four.start([four.node(victim)])
-        until("all are Ready again", lambda: ready_nodes(four, on) == set(NODES), 180)
+        until("all take work again", lambda: not any(map(find_absence, get(four, "nodes", on=on)["items"])), 180)
 
 
 def test_too_few_nodes_are_counted_and_what_the_busy_ones_do_is_named(four: Lab, tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_too_few_nodes_are_counted_and_what_the_busy_ones_do_is_named(four: Lab,
             asyncio.run(controller.run(make_task("many", 0), tmp_path / "result", wait=0))
         # The emptier node is named first.
         message = caught.value.message.replace("(n2, n1)", "(n1, n2)")
-        assert "needs 3 whole nodes, 2 free (n1, n2); busy: n4 (busy)" in message
+        assert "needs 3 whole nodes, 2 free (n1, n2); busy: n4 (busy); away: n3 (cordoned)" in message
         kubectl(four, "delete", "job,service,secret", "many", "--ignore-not-found")
     finally:
         kubectl(four, "uncordon", "n3")

@@ -209,6 +209,30 @@ def test_more_nodes_than_there_are_is_refused_at_once(tmp_path: Path) -> None:
         assert made.objects == {}
 
 
+def test_nodes_that_are_away_for_a_while_are_waited_for_and_named(tmp_path: Path) -> None:
+    with stand_in(tmp_path, contribute) as (made, told):
+        made.nodes[0]["spec"]["unschedulable"] = True
+        made.nodes[1]["status"]["conditions"][0]["status"] = "Unknown"
+        # It is Ready again, and the taint is there for a moment longer.
+        made.nodes[2]["spec"]["taints"] = [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]
+        with pytest.raises(TargetError) as caught:
+            run(made, told, tmp_path / "result", wait=0.2)
+        assert caught.value.message.endswith(
+            "needs 3 whole nodes, 1 free (p4); away: p1 (cordoned), p2 (not Ready), p3 (kept free)"
+        )
+        made.nodes[1] = make_node("p2")
+        made.nodes[2] = make_node("p3")
+        assert run(made, told, tmp_path / "result").size > 0
+
+
+def test_nodes_that_somebody_keeps_free_do_not_count(tmp_path: Path) -> None:
+    with stand_in(tmp_path, contribute, nodes=3) as (made, told):
+        made.nodes[0]["spec"]["taints"] = [{"key": "example.org/kept", "effect": "NoSchedule"}]
+        with pytest.raises(TargetError, match="needs 3 whole nodes, 2 free"):
+            run(made, told, tmp_path / "result")
+        assert made.objects == {}
+
+
 def test_a_small_task_is_no_super_container(tmp_path: Path) -> None:
     with stand_in(tmp_path, contribute) as (made, told), pytest.raises(UsageError) as caught:
         run(made, told, tmp_path / "result", profile=make_profile(60))

@@ -34,7 +34,7 @@ from cumulet.supercontainer.objects import (
     make_super_task,
 )
 from cumulet.supercontainer.trust import make_trust
-from cumulet.tasks import TaskProfile, make_needs, read_edge
+from cumulet.tasks import TaskProfile, find_absence, make_needs, read_edge
 
 PAUSE: Final = 1.0
 SCHEDULE_SECONDS: Final = 60.0
@@ -94,8 +94,11 @@ class Controller:
         return fetched
 
     async def decide(self, profile: TaskProfile) -> Decision:
-        """What the packing rule makes of a task if all nodes were idle. Raises TargetError if that is not enough."""
-        rooms = (await read_edge(self.api, self.namespace, without={profile.task})).rooms
+        """What the packing rule makes of a task if all nodes were well and idle.
+
+        Raises TargetError if that is not enough.
+        """
+        rooms = (await read_edge(self.api, self.namespace, without={profile.task}, well=True)).rooms
         idle = [replace(room, used=Amounts(), tasks=(), whole="") for room in rooms]
         decision = make_plan(make_needs([profile], find_standard(idle)), idle).decisions[0]
         if not decision.placed:
@@ -208,7 +211,14 @@ class Controller:
         """Why the job cannot be let go, or nothing."""
         rooms = (await read_edge(self.api, self.namespace, without={task.name})).rooms
         decision = make_plan(make_needs([task.profile], find_standard(rooms)), rooms).decisions[0]
-        return "" if decision.kind == "super" else decision.reason
+        if decision.kind == "super":
+            return ""
+        away = [
+            f"{node['metadata']['name']} ({reason})"
+            for node in (await self._call("GET", "/api/v1/nodes"))["items"]
+            if (reason := find_absence(node))
+        ]
+        return f"{decision.reason}; away: {', '.join(away)}" if away else decision.reason
 
     async def _wait_for_nodes(self, task: SuperTask, deadline: Deadline) -> str:
         while True:

@@ -4,7 +4,7 @@
 makes Kubernetes objects, `submit` starts them in the order of their plan, `measure` watches one while it runs.
 """
 
-from cumulet.tasks.cluster import make_edge, read_edge
+from cumulet.tasks.cluster import find_absence, make_edge, read_edge
 from cumulet.tasks.edge import EdgeNode, EdgeProfile, find_free_space, imagine, load_edge, write_edge
 from cumulet.tasks.manifests import (
     make_autoscaler,
@@ -33,6 +33,7 @@ __all__ = [
     "apply",
     "correct",
     "describe_correction",
+    "find_absence",
     "find_free_space",
     "imagine",
     "load_edge",

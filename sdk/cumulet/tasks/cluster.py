@@ -20,13 +20,15 @@ ROLES: Mapping[str, Literal["master", "control"]] = {
     "node-role.kubernetes.io/control-plane": "master",
     "node-role.kubernetes.io/etcd": "control",
 }
+STATE_TAINTS = "node.kubernetes.io/"
+"""Taints that come and go with the state of a node: not-ready, unreachable, unschedulable, disk-pressure."""
 OVER = ("Succeeded", "Failed")
 
 
-async def read_edge(api: Api, name: str, *, without: Collection[str] = ()) -> EdgeProfile:
-    """The edge as it is now, or as it would be `without` some tasks. Raises TargetError.
+async def read_edge(api: Api, name: str, *, without: Collection[str] = (), well: bool = False) -> EdgeProfile:
+    """The edge as it is now, or as it would be `without` some tasks, and with all of its nodes `well`.
 
-    Without metrics in the cluster its load is shown as 0.
+    Without metrics in the cluster its load is shown as 0. Raises TargetError.
     """
     nodes = await api.call("GET", NODES)
     pods = [
@@ -41,7 +43,7 @@ async def read_edge(api: Api, name: str, *, without: Collection[str] = ()) -> Ed
             raise
         metrics = []
     free = {each["metadata"]["name"]: await _read_free(api, each) for each in nodes["items"] if takes_tasks(each)}
-    found = make_edge(name, nodes["items"], pods, metrics, free)
+    found = make_edge(name, nodes["items"], pods, metrics, free, well=well)
     if not found.nodes:
         raise TargetError(
             f"{name}: no node takes tasks: none is Ready, or all are kept free", hint="cumulet site status"
@@ -64,8 +66,13 @@ def make_edge(
     pods: Sequence[Json],
     metrics: Sequence[Json],
     free: Mapping[str, int] | None = None,
+    *,
+    well: bool = False,
 ) -> EdgeProfile:
-    """The edge from the API server's lists of nodes, pods and nodes' metrics. `free`: bytes of each node's disk."""
+    """The edge from the API server's lists of nodes, pods and nodes' metrics.
+
+    `free`: bytes of each node's disk. `well`: with the nodes that are only away for a while.
+    """
     usage = {each["metadata"]["name"]: each["usage"] for each in metrics}
     by_node: dict[str, list[Json]] = {}
     for pod in pods:
@@ -79,17 +86,32 @@ def make_edge(
             (free or {}).get(node["metadata"]["name"], 0),
         )
         for node in nodes
-        if takes_tasks(node)
+        if takes_tasks(node, well=well)
     ]
     return EdgeProfile(version=1, edge=name, nodes=tuple(sorted(made, key=lambda node: node.name)))
 
 
-def takes_tasks(node: Json) -> bool:
-    """Whether the scheduler gives this node containers that tolerate nothing."""
+def takes_tasks(node: Json, *, well: bool = False) -> bool:
+    """Whether the scheduler gives this node containers that tolerate nothing, or will once the node is `well`."""
+    return not find_absence(node) or (well and not _is_kept_free(node, lasting=True))
+
+
+def find_absence(node: Json) -> str:
+    """Why a node takes no tasks, or nothing."""
     spec, status = node.get("spec", {}), node.get("status", {})
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", []))
-    kept_free = any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in spec.get("taints", []))
-    return ready and not spec.get("unschedulable") and not kept_free
+    if not any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", [])):
+        return "not Ready"
+    if spec.get("unschedulable"):
+        return "cordoned"
+    return "kept free" if _is_kept_free(node) else ""
+
+
+def _is_kept_free(node: Json, *, lasting: bool = False) -> bool:
+    """Whether a taint keeps tasks away; `lasting`: one that somebody has set, not the state of the node itself."""
+    return any(
+        taint["effect"] in ("NoSchedule", "NoExecute") and not (lasting and taint["key"].startswith(STATE_TAINTS))
+        for taint in node.get("spec", {}).get("taints", [])
+    )
 
 
 def sum_requests(pods: Iterable[Json]) -> Amounts:
