@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cumulet.core.options import json_option, kubeconfig_option, namespace_option, site_option
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,14 +25,6 @@ edge_option = click.option(
     default=Path("edge.yaml"),
     help="Profile of the edge, as `cumulet task edge` writes it. [default: ./edge.yaml]",
 )
-site_option = click.option(
-    "-f", "--file", "site_path", type=click.Path(path_type=Path), default=Path("site.yaml"),
-    help="The site. [default: ./site.yaml]",
-)  # fmt: skip
-kubeconfig_option = click.option(
-    "--kubeconfig", type=click.Path(path_type=Path), help="Reach the cluster by this, without site.yaml."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 percent = click.IntRange(1, 100)
 
 
@@ -135,7 +129,7 @@ def profile(image: str, command: tuple[str, ...], site_path: Path, kubeconfig: P
 
 @task.command()
 @click.argument("paths", metavar="TASK...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--namespace", default="default", help="[default: default]")
+@namespace_option
 @site_option
 @kubeconfig_option
 def run(paths: tuple[Path, ...], namespace: str, site_path: Path, kubeconfig: Path | None) -> None:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cumulet_builder.commands.task import json_option, kubeconfig_option, site_option
+from cumulet.core.options import json_option, kubeconfig_option, namespace_option, site_option
 
 if TYPE_CHECKING:
     from cumulet.supercontainer import Controller, Fetched, SuperStatus
 
 T = TypeVar("T")
-namespace_option = click.option("--namespace", default="default", help="[default: default]")
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The file that the result is put into."
 )
@@ -70,7 +69,7 @@ def run(path: Path, out: Path, as_json: bool, site_path: Path, kubeconfig: Path 
 @json_option
 def status(name: str, namespace: str, site_path: Path, kubeconfig: Path | None, as_json: bool) -> None:
     """Show how far the super container NAME is, and where its members are."""
-    from cumulet.supercontainer.control import describe
+    from cumulet.supercontainer import describe
 
     async def look(controller: Controller) -> SuperStatus:
         return await controller.status(name)
