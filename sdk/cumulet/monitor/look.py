@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from cumulet.core.errors import UsageError
+from cumulet.core.quantities import parse_seconds
 from cumulet.monitor.recorder import FOLDER
 from cumulet.monitor.ring import Bin, read_ring
 from cumulet.monitor.window import Window, find_window
-from cumulet.tasks import parse_seconds
 
 BASES = {"weekdays": "by the last two weeks", "days": "by the last days", "night": "nothing is known yet: at night"}
 
