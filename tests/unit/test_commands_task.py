@@ -36,6 +36,9 @@ def test_a_plan_says_where_everything_goes_and_why(capsys: pytest.CaptureFixture
     )
     assert lines[1] == "big                  own      60 % of a node's CPU: not under the limit, p4 to itself"
     assert lines[2].startswith("small-1              shares   15 % of a node's CPU and 10 % of a node's GPU: under")
+    assert lines[-2] == (
+        "huge: a super container of 3 members, `cumulet super result huge --out FILE --wait SECONDS` fetches its result"
+    )
     assert lines[-1] == "pier-7: 5 of 5 nodes have a task; no way needs fewer"
 
 

@@ -14,4 +14,12 @@ kubeconfig_option = click.option(
     "--kubeconfig", type=click.Path(path_type=Path), help="Reach the cluster by this, without site.yaml."
 )
 namespace_option = click.option("--namespace", default="default", help="[default: default]")
+engine_option = click.option(
+    "--engine", type=click.Choice(["shards", "dask"]), default="shards", help="Of super containers. [default: shards]"
+)
+keep_option = click.option(
+    "--keep", type=click.Choice(["taken", "stored"]), default="taken",
+    help="Members of super containers end once the result is fetched, or once it is in the task's data.output. "
+    "[default: taken]",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
