@@ -21,7 +21,7 @@ import yaml
 from api_servers import ApiServer, api_server, running_beside, unpack_programs
 
 from cumulet.central import Json, Kube, RefusedError, load_access
-from cumulet.kubernetes import GPU_RESOURCE
+from cumulet.core.notes import GPU_RESOURCE
 from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.models import Switch, read_pins, return_model, roll_model
 from cumulet.monitor import Recorder, Reports, load_usage, make_measured

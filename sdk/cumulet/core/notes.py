@@ -1,4 +1,4 @@
-"""What only a node itself knows, kept as annotations of its node object: their names, for writers and readers alike."""
+"""What a node says of itself in the cluster: its annotations and its GPU, by names that writers and readers share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Final
 
 PREFIX: Final = "edge.cumulet.dev/"
+GPU_RESOURCE: Final = "cumulet.dev/gpu-percent"
+"""The node's GPU in hundredths, offered by the device plugin, asked for by tasks."""
 
 
 class NodeNote(StrEnum):

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cumulet.kubernetes import GPU_RESOURCE, PACKING_SCHEDULER
+from cumulet.core.notes import GPU_RESOURCE
+from cumulet.kubernetes import PACKING_SCHEDULER
 from cumulet.packing.model import Amounts, Decision, Kind, Plan
 
 TASK_LABEL: Final = "cumulet.dev/task"

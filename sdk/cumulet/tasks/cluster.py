@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from cumulet.core.api import Api, Json, status_of
 from cumulet.core.errors import TargetError
-from cumulet.core.notes import NodeNote, read_list, read_number
+from cumulet.core.notes import GPU_RESOURCE, NodeNote, read_list, read_number
 from cumulet.core.quantities import parse_quantity, write_size
-from cumulet.kubernetes import GPU_RESOURCE
 from cumulet.packing import PLACE_LABEL, TASK_LABEL, Amounts
 from cumulet.tasks.edge import EdgeNode, EdgeProfile, Gpu, Link, Load, Used, make_node_size
 
