@@ -10,6 +10,7 @@ import pytest
 
 from cumulet.core.errors import TargetError
 from cumulet.core.files import sha256_text
+from cumulet.kubernetes import make_addons
 from cumulet.kubernetes.kubeadm_documents import make_containerd_config
 from cumulet.site import kubeadm, kubeadm_nodes
 from cumulet.site.actions import Fetch, Late, Plan, Put, Run, Step, Wait, count_steps, describe
@@ -263,6 +264,13 @@ def test_changed_settings_restart_what_reads_them_and_a_balancer_is_reloaded() -
 def test_a_changed_document_changes_settings_and_lets_everybody_stay() -> None:
     steps = ids(make_plan(make_site("addons: [coredns]\n"), make_whole(), {}))
     assert steps == ["masters.addons@p2"]
+
+
+def test_dns_has_two_copies_that_are_never_on_one_node_where_there_are_two() -> None:
+    text = kubeadm.make_manifests(make_site())[0]
+    assert "replicas: 2" in text and "requiredDuringSchedulingIgnoredDuringExecution" in text
+    alone = "".join(each.content for each in make_addons(make_site().cluster).values())
+    assert "podAntiAffinity" not in alone and "replicas: 2" not in alone
 
 
 def test_labels_and_taints_follow_the_roles() -> None:

@@ -70,6 +70,7 @@ from cumulet.site.tokens import make_token_manifest
 __all__ = ["list_paths", "make_phases"]
 
 
+DNS_COPIES: Final = 2
 REFUSALS: Final = (
     ("Unauthorized", "the token that lets it in has expired, or was taken away"),
     ("certificate signed by unknown authority", "whoever answers as the API server is not of this site"),
@@ -261,7 +262,8 @@ def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
 
 def make_manifests(site: SiteDocument) -> tuple[str, str, str]:
     """Everything that runs in the cluster by itself, as YAML; a note that says so, and the digest in the note."""
-    text = "---\n".join(each.content for each in make_addons(site.cluster).values())
+    dns = min(DNS_COPIES, sum(node.role != "control" for node in site.nodes))
+    text = "---\n".join(each.content for each in make_addons(site.cluster, dns=dns).values())
     digest = sha256_text(text)[:16]
     note = make_yaml(
         {
