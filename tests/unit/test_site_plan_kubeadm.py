@@ -85,7 +85,7 @@ def half_way(facts: SiteFacts, name: str, *, data: bool) -> SiteFacts:
 
 
 def ids(plan: Plan) -> list[str]:
-    return [step.id for phase in plan for step in phase.steps if phase.name not in ("system", "containers")]
+    return [step.id for phase in plan for step in phase.steps if not step.name.startswith(("system", "containers"))]
 
 
 def plan_ids(facts: SiteFacts, prefix: str = "") -> list[str]:
@@ -109,6 +109,8 @@ JOIN_P3 = [
 
 def test_bare_devices_become_a_site() -> None:
     assert plan_ids(make_bare()) == [
+        "workers.prepare@p4",
+        "workers.prepare@p5",
         "kubernetes.control@p1",
         *(each.replace("p3", "p2") for each in JOIN_P3[:-1]),
         "masters.addons@p2",
@@ -127,9 +129,16 @@ def test_bare_devices_become_a_site() -> None:
 def test_phases_say_what_may_run_side_by_side() -> None:
     plan = make_plan(SITE, make_bare(), {})
     assert {phase.name: phase.at_once for phase in plan} == {
-        "system": 8, "containers": 8, "kubernetes": 1, "masters": 1, "admission": 1, "workers": 8, "settle": 1,
+        "system": 8, "ahead": 8, "containers": 8, "kubernetes": 1, "masters": 1, "admission": 1, "workers": 8,
+        "settle": 1,
     }  # fmt: skip
     assert count_steps(plan) == 5 + 5 + len(ids(plan))
+    # Only what asks no cluster, on devices that no server waits for.
+    (ahead,) = [phase for phase in plan if phase.beside]
+    assert {step.host for step in ahead.steps} == {"p4", "p5"}
+    assert set(ahead.beside) == {"containers", "kubernetes", "masters", "admission"}
+    assert not [each for step in ahead.steps for each in step.actions if isinstance(each, Fetch | Wait)]
+    assert not [each for step in ahead.steps for each in step.actions if isinstance(getattr(each, "content", ""), Late)]
 
 
 def test_a_site_as_it_should_be_has_an_empty_plan() -> None:
@@ -229,7 +238,7 @@ def test_a_control_node_with_data_starts_what_it_has() -> None:
 
 def test_a_worker_half_way_in_joins_with_a_new_token() -> None:
     facts = change(make_whole(), "p5", made=False, active=frozenset())
-    assert plan_ids(facts) == ["admission.token@p2", "workers.join@p5", "settle.token@p2"]
+    assert plan_ids(facts) == ["workers.prepare@p5", "admission.token@p2", "workers.join@p5", "settle.token@p2"]
 
 
 def test_a_token_that_an_earlier_run_has_left_is_taken_away() -> None:
