@@ -18,7 +18,7 @@ from cumulet.tasks.measure import correct, measure
 from cumulet.tasks.need import describe_correction, make_amounts, make_needs
 from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, make_profile, parse_profile, write_profile
 from cumulet.tasks.reach import Device, Reached, reach
-from cumulet.tasks.submit import Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
+from cumulet.tasks.submit import Spread, Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
 
 __all__ = [
     "Check",
@@ -27,6 +27,7 @@ __all__ = [
     "EdgeProfile",
     "Measured",
     "Reached",
+    "Spread",
     "Submitted",
     "TaskProfile",
     "apply",
