@@ -75,9 +75,13 @@ def unpack(archive: Path, folder: Path) -> Path:
     return root
 
 
+INSIDE = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+
+
 def run_inside(root: Path, *words: str) -> str:
-    """What a program prints in a container's root."""
-    done = subprocess.run(["chroot", root, *words], capture_output=True, text=True, check=False)
+    """What a program prints in a container's root, with the devices and processes that every container has."""
+    argv = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", INSIDE, str(root), *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
