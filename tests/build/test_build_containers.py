@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packaging.utils import canonicalize_name
 
 from cumulet.inference.sample.network import make_images
 from cumulet.inference.sample.write import arrange, write_sample
@@ -132,6 +133,6 @@ def test_a_container_for_boards_is_locked_with_packages_and_wheels_of_their_arch
     lock, _ = settle_lock(path, f"{name}-arm64", request, LockChoice(None, False, None, pins), cache)
     assert {package.architecture for package in lock.packages if package.group == "base"} <= {"arm64", "all"}
     assert {"python3", *recipe.packages} <= {package.name for package in lock.packages if package.group == "base"}
-    assert {f"{wheel.name}=={wheel.version}" for wheel in lock.wheels} == set(request.wheels)
+    assert {f"{canonicalize_name(wheel.name)}=={wheel.version}" for wheel in lock.wheels} == set(request.wheels)
     assert [wheel.file for wheel in lock.wheels if not wheel.file.endswith(("-any.whl", "aarch64.whl"))] == []
     assert [step.stage.name for step in make_plan(make_stages(recipe, lock), cache, {})][-1] == "container"
