@@ -59,22 +59,6 @@ member.contribute(rows)
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
 INPUT = "/var/lib/cumulet/example"
-DASK = """
-import socket
-from cumulet.supercontainer import member
-
-COUNT = 300
-
-def score(number):
-    return (number * 7919) % 1009 + number * number
-
-def work(client):
-    total = client.submit(sum, client.map(score, range(COUNT)))
-    places = client.run(socket.gethostname)
-    return {"result": int(total.result()), "workers": sorted(places.values())}
-
-member.distribute(work)
-"""
 
 
 def whole_product() -> bytes:
@@ -241,12 +225,13 @@ def test_a_folder_of_pictures_is_classified_by_three_nodes_as_by_one(four: Lab, 
 
 
 def test_a_dask_job_on_three_nodes_has_the_result_of_one(four: Lab, image: str, tmp_path: Path) -> None:
-    found = run_example(four, make_example("dask", image, ["-c", DASK]), tmp_path / "result", engine="dask")
-    names: dict[str, Any] = {}
-    exec(DASK.partition("member.distribute")[0].replace("from cumulet.supercontainer import member", ""), names)
-    assert found["result"] == sum(map(names["score"], range(names["COUNT"])))
+    bring_file(four, EXAMPLES / "points.py", f"{INPUT}/points.py")
+    profile = make_example("dask", image, ["/data/in/points.py"])
+    found = run_example(four, profile, tmp_path / "result", engine="dask")
+    points = load_example("points")
     # The members that do not merge have worked, and nobody else.
-    assert found["workers"] == ["dask-1", "dask-2"]
+    hits = sum(map(points.count_hits, range(points.PIECES)))
+    assert found == {"hits": hits, "points": points.PIECES * points.POINTS, "workers": ["dask-1", "dask-2"]}
     until("nothing is left", lambda: get(four, "jobs,secrets,services,pods")["items"][1:] == [], 60)
 
 
