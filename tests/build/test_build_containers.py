@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from packaging.utils import canonicalize_name
 from cumulet.inference.sample.network import make_images
 from cumulet.inference.sample.write import arrange, write_sample
 from cumulet_builder.assets import find_assets
-from cumulet_builder.cache import default_root, open_cache
+from cumulet_builder.cache import Cache, default_root, open_cache
 from cumulet_builder.cli import main
 from cumulet_builder.containers.build import make_stages
 from cumulet_builder.containers.model import find_container, find_pins_file, load_container, make_request
@@ -44,22 +45,32 @@ print(json.dumps(model.get_tensor(model.get_output_details()[0]["index"]).ravel(
 """
 
 
-def build(name: str, out: Path) -> dict[str, Any]:
-    """Build a container for this computer; what its `container.json` says, and its archive."""
-    assert main(["container", "build", name, "--arch", HOST, "--out", str(out)]) == 0
-    folder = out / f"{name}-{HOST}"
+def build(name: str, out: Path, architecture: str = HOST) -> dict[str, Any]:
+    """Build a container; what its `container.json` says, and its archive."""
+    assert main(["container", "build", name, "--arch", architecture, "--out", str(out)]) == 0
+    folder = out / f"{name}-{architecture}"
     about: dict[str, Any] = json.loads((folder / "container.json").read_text())
     assert verify_archive(folder / "image.oci.tar") == []
     return {**about, "archive": folder / "image.oci.tar", "lock": folder / "lock.json"}
 
 
+def user_cache() -> Cache:
+    """The cache that the commands use."""
+    return open_cache(default_root())
+
+
+def find_stages(name: str, lock: Path) -> dict[str, str]:
+    """The stages of a container that was built: name -> key."""
+    steps = make_plan(make_stages(load_container(find_container(name)), load_lock(lock)), user_cache(), {})
+    assert not any(step.run for step in steps)
+    return {step.stage.name: step.key for step in steps}
+
+
 def forget(name: str, lock: Path) -> None:
     """Let what is packed into a container be packed again; the cache keeps the rest."""
-    cache = open_cache(default_root())
-    for step in make_plan(make_stages(load_container(find_container(name)), load_lock(lock)), cache, {}):
-        if step.stage.name in ("sdk", "container"):
-            assert cache.have_stage(step.stage.name, step.key)
-            cache.drop_stage(step.stage.name, step.key)
+    stages = find_stages(name, lock)
+    for stage in ("sdk", "container"):
+        user_cache().drop_stage(stage, stages[stage])
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -112,6 +123,19 @@ def test_a_container_that_is_packed_again_is_the_same(tmp_path: Path, need_root:
     assert (second["name"], second["digest"]) == (first["name"], first["digest"])
 
 
+def test_a_container_for_boards_computes_on_their_processors(tmp_path: Path, need_root: None) -> None:
+    """Emulated, if this computer is none of them; by the emulator that the container was built with."""
+    made = build("runtime-onnxruntime", tmp_path, "arm64")
+    root = unpack(made["archive"], tmp_path)
+    words = ["/usr/bin/python3", "-m", "cumulet.inference.measure", "onnxruntime", "cpu"]
+    if HOST != "arm64":
+        tools = user_cache().stage("tools", find_stages("runtime-onnxruntime", made["lock"])["tools"])
+        shutil.copy(tools / "tree/usr/bin/qemu-aarch64", root / "emulator")
+        words = ["/emulator", *words]
+    answers = json.loads(run_inside(root, *words).splitlines()[-1])["answers"]
+    assert max(range(10), key=answers[0].__getitem__) == FIRST
+
+
 def test_an_old_app_finds_tflite_runtime_in_its_container(tmp_path: Path, need_root: None) -> None:
     root = unpack(build("runtime-tflite", tmp_path)["archive"], tmp_path)
     model = write_sample("litert", tmp_path)
@@ -129,10 +153,9 @@ def test_a_container_for_boards_is_locked_with_packages_and_wheels_of_their_arch
     recipe = load_container(path)
     pins = find_pins_file(recipe, path)
     request = make_request(recipe, "arm64", host_architecture(platform.machine()), pins)
-    cache = open_cache(default_root())
-    lock, _ = settle_lock(path, f"{name}-arm64", request, LockChoice(None, False, None, pins), cache)
+    lock, _ = settle_lock(path, f"{name}-arm64", request, LockChoice(None, False, None, pins), user_cache())
     assert {package.architecture for package in lock.packages if package.group == "base"} <= {"arm64", "all"}
     assert {"python3", *recipe.packages} <= {package.name for package in lock.packages if package.group == "base"}
     assert {f"{canonicalize_name(wheel.name)}=={wheel.version}" for wheel in lock.wheels} == set(request.wheels)
     assert [wheel.file for wheel in lock.wheels if not wheel.file.endswith(("-any.whl", "aarch64.whl"))] == []
-    assert [step.stage.name for step in make_plan(make_stages(recipe, lock), cache, {})][-1] == "container"
+    assert [step.stage.name for step in make_plan(make_stages(recipe, lock), user_cache(), {})][-1] == "container"
