@@ -41,7 +41,7 @@ class HubConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """All of agent.yaml. Times in seconds."""
+    """All of agent.yaml. Times in seconds. `run` is where recorder and uplink publish how the site is."""
 
     cluster: str
     hubs: tuple[HubConfig, ...]
@@ -55,6 +55,7 @@ class AgentConfig:
     failover: float = 600.0
     certificate_life: int = 30 * 86400
     feedback: float = 10.0
+    run: Path = Path("/run/cumulet")
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -102,7 +103,7 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def read(self) -> AgentConfig | None:
-        known = "version cluster hubs agent tier local state claims serial kinds failover certificate_life feedback"
+        known = "version cluster hubs agent tier local state claims serial kinds failover certificate_life feedback run"
         self._check_keys(self.document, known.split(), "agent")
         found: dict[str, object] = {}
         for name, convert in (
@@ -115,6 +116,7 @@ class _Reader:
             ("failover", parse_seconds),
             ("certificate_life", parse_seconds),
             ("feedback", parse_seconds),
+            ("run", Path),
         ):
             value = self.document.mapping.get(name)
             if value is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 
 from cumulet.central.hub.clusters import Clusters
@@ -12,17 +13,21 @@ from cumulet.central.hub.fleet import Fleet
 from cumulet.central.hub.judge import Allowed
 from cumulet.central.hub.leases import Leases
 from cumulet.central.hub.maker import Maker
+from cumulet.central.hub.measures import write_measures
 from cumulet.central.hub.metrics import write_metrics
 from cumulet.central.hub.placements import Placements
+from cumulet.central.hub.pulses import Pulses, make_pulse_map
 from cumulet.central.hub.replicas import Replicas
 from cumulet.central.hub.requests import Requests
 from cumulet.central.hub.sums import Sums, make_sums, make_sums_map
 from cumulet.central.hub.web import Answer, Request, Web
 from cumulet.central.kube import Kube
 from cumulet.central.protocol import CLAIMS, CONFIG_MAPS, HUB_OWNER
+from cumulet.central.pulse import same_shape
 from cumulet.core.errors import CumuletError
 
 SUMS_SECONDS = 10.0
+PULSE_SECONDS = 60.0
 log = logging.getLogger("cumulet.hub")
 
 
@@ -39,6 +44,7 @@ class Hub:
         self.leases = Leases(self.fleet)
         self.placements = Placements(self.fleet)
         self.replicas = Replicas(self.fleet)
+        self.pulses = Pulses(self.fleet)
         self.sums = Sums()
         self.web.add("GET", "/livez", self._live)
         self.web.add("GET", "/readyz", self._ready)
@@ -52,6 +58,7 @@ class Hub:
                 group.create_task(each.queue.run())
             group.create_task(self.leases.run())
             group.create_task(self._publish_sums())
+            group.create_task(self._publish_pulse())
             group.create_task(self._say_ready())
 
     async def _say_ready(self) -> None:
@@ -71,6 +78,21 @@ class Hub:
                     self.sums = sums
                 except CumuletError as error:
                     log.warning("sums: %s", error.message)
+            await asyncio.sleep(SUMS_SECONDS)
+
+    async def _publish_pulse(self) -> None:
+        """Say what the clusters below say of their tasks; sooner when more than amounts has changed."""
+        await self.fleet.wait()
+        told, written = None, 0.0
+        while True:
+            total = self.pulses.total()
+            due = time.monotonic() - written >= PULSE_SECONDS or not same_shape(total, told)
+            if total is not None and due:
+                try:
+                    await self.kube.apply(CONFIG_MAPS, make_pulse_map(total), owner=HUB_OWNER)
+                    told, written = total, time.monotonic()
+                except CumuletError as error:
+                    log.warning("pulse: %s", error.message)
             await asyncio.sleep(SUMS_SECONDS)
 
     async def _write_claims(self, old: Mapping[str, str], new: Mapping[str, str]) -> Mapping[str, str]:
@@ -93,7 +115,7 @@ class Hub:
 
     async def _metrics(self, request: Request) -> Answer:
         queues = [each.queue for each in (self.clusters, self.requests, self.placements, self.replicas, self.leases)]
-        text = write_metrics(self.fleet, self.leases, self.requests, queues)
+        text = write_metrics(self.fleet, self.leases, self.requests, queues) + write_measures(self.pulses)
         return Answer(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 
 
