@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from cumulet.central.hub.judge import read_request
 from cumulet.central.hub.records import Cluster, Wish
@@ -24,8 +25,17 @@ def get_tier(cluster: Cluster) -> str:
     return tier if tier in TIERS else "edge"
 
 
-def make_row(cluster: Cluster, silence: float | None) -> Json:
-    """One cluster. `silence`: seconds since its lease was renewed, if that is known."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the hub has heard of a cluster: seconds since its lease was renewed, and what it has said of its tasks."""
+
+    silence: float | None = None
+    pulse: Json | None = None
+
+
+def make_row(cluster: Cluster, heard: Heard) -> Json:
+    """One cluster."""
+    silence = heard.silence
     condition = cluster.condition(AVAILABLE) or {}
     return {
         "name": cluster.name,
@@ -40,6 +50,7 @@ def make_row(cluster: Cluster, silence: float | None) -> Json:
         "available": count_below(cluster, AVAILABLE_CLAIM) if cluster.is_hub else 0,
         "claims": {name: text for name, text in sorted(cluster.claims.items()) if not name.startswith(VALUES_CLAIM)},
         "labels": dict(sorted(cluster.labels.items())),
+        "pulse": heard.pulse,
     }
 
 
@@ -55,9 +66,10 @@ def _number(text: str) -> float:
         return 0.0
 
 
-def make_tiers(clusters: Iterable[Cluster], silences: Mapping[str, float | None]) -> list[Json]:
+def make_tiers(clusters: Iterable[Cluster], hear: Callable[[str], Heard]) -> list[Json]:
     """The site map: tiers from the top, each with counts by state and its clusters, trouble first.
 
+    `hear` is asked for what the hub has heard of those that are shown.
     Of a tier with very many clusters only the first are listed; the counts are of all.
     """
     found: dict[str, list[Cluster]] = {tier: [] for tier in reversed(TIERS)}
@@ -68,7 +80,7 @@ def make_tiers(clusters: Iterable[Cluster], silences: Mapping[str, float | None]
         if not members:
             continue
         members.sort(key=lambda each: (ORDER.index(each.state), each.name))
-        shown = [make_row(each, silences.get(each.name)) for each in members[:MOST_SHOWN]]
+        shown = [make_row(each, hear(each.name)) for each in members[:MOST_SHOWN]]
         counts = Counter(each.state for each in members)
         sums = {
             name: [sum(make_share(each, name)[at] for each in members) for at in (0, 1)] for name in ("cpu", "memory")
