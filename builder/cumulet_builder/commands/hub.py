@@ -58,6 +58,7 @@ def init(kubeconfig: Path | None, as_json: bool) -> None:
 @click.option("--certificate", type=click.Path(path_type=Path), help="Certificate of the entry.")
 @click.option("--key", type=click.Path(path_type=Path), help="Key of the entry.")
 @click.option("--allowed", type=click.Path(path_type=Path), help="Devices that need no person: JSON, serial and key.")
+@click.option("--traces", default="", metavar="URL", help="An OpenTelemetry collector that gets traces by OTLP.")
 def run(kubeconfig: Path | None, **words: Any) -> None:
     """Run the hub's controllers and its entry over HTTP until interrupted."""
     from cumulet.central.hub.service import Settings, serve

@@ -37,6 +37,7 @@ from cumulet.central.protocol import (
     same_condition,
 )
 from cumulet.central.pulse import Pulse, same_shape
+from cumulet.central.traces import Traces
 from cumulet.core.errors import CumuletError, TargetError
 
 LOOK_SECONDS = 10.0
@@ -70,11 +71,18 @@ def keep_cluster(found: Json) -> Json:
 class Session:
     """One certificate at one hub. `tell` is called with a word for what we are: waiting, in touch."""
 
-    def __init__(self, applicant: Applicant, identity: Identity, local: Kube, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        applicant: Applicant,
+        identity: Identity,
+        local: Kube,
+        tell: Callable[[str], None],
+        traces: Traces | None = None,
+    ) -> None:
         self.applicant, self.identity, self.local = applicant, identity, local
         self.config = applicant.config
         self.hub = Kube(applicant.user_access(identity), agent="cumulet-agent", links=2)
-        self.works = Works(self.hub, local, self.config, make_hub_hash(applicant.hub.server))
+        self.works = Works(self.hub, local, self.config, make_hub_hash(applicant.hub.server), traces)
         self.cluster: Informer[Json] = Informer(
             self.hub, Query(CLUSTERS, fields=f"metadata.name={self.config.cluster}"), keep_cluster, self._changed
         )

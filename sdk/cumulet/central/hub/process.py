@@ -20,10 +20,12 @@ from cumulet.central.hub.pulses import Pulses, make_pulse_map
 from cumulet.central.hub.replicas import Replicas
 from cumulet.central.hub.requests import Requests
 from cumulet.central.hub.sums import Sums, make_sums, make_sums_map
+from cumulet.central.hub.tracks import Tracks
 from cumulet.central.hub.web import Answer, Request, Web
 from cumulet.central.kube import Kube
 from cumulet.central.protocol import CLAIMS, CONFIG_MAPS, HUB_OWNER
 from cumulet.central.pulse import same_shape
+from cumulet.central.traces import NoTraces, Traces
 from cumulet.core.errors import CumuletError
 
 SUMS_SECONDS = 10.0
@@ -34,8 +36,14 @@ log = logging.getLogger("cumulet.hub")
 class Hub:
     """Everything that a hub does. Others add routes to `web` and functions to the lists of `fleet` before `run`."""
 
-    def __init__(self, kube: Kube, allowed: Mapping[str, Sequence[Allowed]] | None = None) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        allowed: Mapping[str, Sequence[Allowed]] | None = None,
+        traces: Traces | None = None,
+    ) -> None:
         self.kube = kube
+        self.traces = traces or NoTraces()
         self.web = Web()
         self.fleet = Fleet(kube)
         self.maker = Maker(self.fleet)
@@ -43,7 +51,8 @@ class Hub:
         self.requests = Requests(self.fleet, self.maker, allowed)
         self.leases = Leases(self.fleet)
         self.placements = Placements(self.fleet)
-        self.replicas = Replicas(self.fleet)
+        self.replicas = Replicas(self.fleet, self.traces)
+        self.tracks = Tracks(self.fleet, self.traces)
         self.pulses = Pulses(self.fleet)
         self.sums = Sums()
         self.web.add("GET", "/livez", self._live)

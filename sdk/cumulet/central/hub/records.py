@@ -21,6 +21,7 @@ from cumulet.central.protocol import (
     SET_LABEL,
     find_condition,
 )
+from cumulet.central.traces import read_trace
 
 OUR_ANNOTATIONS = (DEVICE_KEY, SERIAL, "registration.open-cluster-management.io/skip-clock-sync-check")
 Texts = Mapping[str, str]
@@ -131,6 +132,7 @@ class Work:
     conditions: tuple[Json, ...] = ()
     feedback: Mapping[str, int] = field(default_factory=dict)
     uid: str = ""
+    trace: str = ""
 
     def holds(self, kind: str) -> bool:
         """Whether a condition is True for what the work says now."""
@@ -160,6 +162,7 @@ def make_work(found: Json) -> Work:
         conditions=tuple(_short_condition(each) for each in status.get("conditions") or ()),
         feedback=feedback,
         uid=meta.get("uid", ""),
+        trace=read_trace(found),
     )
 
 

@@ -19,6 +19,7 @@ from cumulet.central.page.usage import make_details, make_summary, make_usage
 from cumulet.central.page.users import User, Users
 from cumulet.central.page.view import Heard, make_rollouts, make_tiers, make_waiting
 from cumulet.central.protocol import NAMESPACES, PLACEMENTS, REPLICA_SETS, TIERS
+from cumulet.central.traces import with_trace
 from cumulet.core.errors import CumuletError, UsageError
 
 OWNER = "cumulet-page"
@@ -139,6 +140,10 @@ class Page:
     async def deploy(self, user: User, request: Request) -> Json:
         """Roll an image out to the clusters of a selector."""
         placement, rollout = make_rollout(await _read_form(request))
+        with self.hub.traces.span("deploy", rollout=rollout["metadata"]["name"], user=user.name) as span:
+            return await self._roll_out(user, placement, with_trace(rollout, span.context))
+
+    async def _roll_out(self, user: User, placement: Json, rollout: Json) -> Json:
         if await user.kube.find(NAMESPACES, NAMESPACE) is None:
             await user.kube.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
         await user.kube.apply(PLACEMENTS, placement, owner=OWNER)
