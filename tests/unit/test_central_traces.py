@@ -132,7 +132,7 @@ def make_rollout() -> tuple[Json, Json]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "c", "namespace": "n"},
-        "data": {"a": value},
+        "data": {"a": "1"},
     }
     spec = {"placementRefs": [{"name": "detect"}], "manifestWorkTemplate": {"workload": {"manifests": [settings]}}}
     return {"metadata": dict(meta), "spec": {}}, {"metadata": dict(meta), "spec": spec}
