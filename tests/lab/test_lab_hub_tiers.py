@@ -164,9 +164,8 @@ async def wait_for_pulse(top: Hub) -> None:
 
 def check_traces(collector: Collector) -> None:
     """Every work went down as one trace: hub, agent, hub, agent, and its report back."""
-    for edge in (
-        each for each in collector.named("apply") if each.cluster == "edge-1" and each.values["work"] == "task"
-    ):
+    applied = [each for each in collector.named("apply") if each.values["work"] == "task"]
+    for edge in (each for each in applied if each.cluster == "edge-1"):
         way, at = [], edge
         while at.parent:
             (at,) = (each for each in collector.spans if each.span == at.parent and each.trace == edge.trace)
@@ -180,7 +179,7 @@ def check_traces(collector: Collector) -> None:
         ]
         below = {(each.cluster, each.name) for each in collector.spans if each.trace == edge.trace}
         assert {("edge-1", "report"), ("station-1", "applied"), ("top", "applied")} <= below
-    assert len({each.trace for each in collector.named("apply") if each.values["work"] == "task"}) == 2
+    assert len({each.trace for each in applied}) == 2
 
 
 def test_work_from_the_top_reaches_the_right_leaf_and_survives_a_cut(

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from cumulet.central.hub.records import Cluster
 
 Made = TypeVar("Made")
-COLOURS = {"ready": "green", "pending": "yellow", "accepted": "yellow", "unwell": "red", "silent": "red"}
+COLOURS = {
+    "ready": "green",
+    "pending": "yellow",
+    "accepted": "yellow",
+    "unwell": "red",
+    "silent": "red",
+    "beidou": "yellow",
+}
 
 config_option = click.option(
     "--kubeconfig",
@@ -58,6 +65,7 @@ def init(kubeconfig: Path | None, as_json: bool) -> None:
 @click.option("--certificate", type=click.Path(path_type=Path), help="Certificate of the entry.")
 @click.option("--key", type=click.Path(path_type=Path), help="Key of the entry.")
 @click.option("--allowed", type=click.Path(path_type=Path), help="Devices that need no person: JSON, serial and key.")
+@click.option("--sky", type=click.Path(path_type=Path), help="sky.yaml: a Beidou terminal, and the keys of sites.")
 @click.option("--traces", default="", metavar="URL", help="An OpenTelemetry collector that gets traces by OTLP.")
 def run(kubeconfig: Path | None, **words: Any) -> None:
     """Run the hub's controllers and its entry over HTTP until interrupted."""

@@ -14,11 +14,12 @@ from cumulet.central.hub.judge import Allowed
 from cumulet.central.hub.leases import Leases
 from cumulet.central.hub.maker import Maker
 from cumulet.central.hub.measures import write_measures
-from cumulet.central.hub.metrics import write_metrics
+from cumulet.central.hub.metrics import write_metric, write_metrics
 from cumulet.central.hub.placements import Placements
 from cumulet.central.hub.pulses import Pulses, make_pulse_map
 from cumulet.central.hub.replicas import Replicas
 from cumulet.central.hub.requests import Requests
+from cumulet.central.hub.sky import Sky, write_tally
 from cumulet.central.hub.sums import Sums, make_sums, make_sums_map
 from cumulet.central.hub.tracks import Tracks
 from cumulet.central.hub.web import Answer, Request, Web
@@ -55,6 +56,7 @@ class Hub:
         self.tracks = Tracks(self.fleet, self.traces)
         self.pulses = Pulses(self.fleet)
         self.sums = Sums()
+        self.sky: Sky | None = None
         self.web.add("GET", "/livez", self._live)
         self.web.add("GET", "/readyz", self._ready)
         self.web.add("GET", "/metrics", self._metrics)
@@ -68,6 +70,8 @@ class Hub:
             group.create_task(self.leases.run())
             group.create_task(self._publish_sums())
             group.create_task(self._publish_pulse())
+            if self.sky is not None:
+                group.create_task(self.sky.run())
             group.create_task(self._say_ready())
 
     async def _say_ready(self) -> None:
@@ -125,6 +129,9 @@ class Hub:
     async def _metrics(self, request: Request) -> Answer:
         queues = [each.queue for each in (self.clusters, self.requests, self.placements, self.replicas, self.leases)]
         text = write_metrics(self.fleet, self.leases, self.requests, queues) + write_measures(self.pulses)
+        if self.sky is not None:
+            words = ("cumulet_hub_beidou_messages_total", "counter", "Messages that came over Beidou.")
+            text += write_metric(*words, write_tally(self.sky.tally))
         return Answer(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cumulet.central.access import Access, load_access, load_own_access
 from cumulet.central.hub.process import Hub, read_allowed
+from cumulet.central.hub.sky import Sky, load_settings
 from cumulet.central.kube import Kube
 from cumulet.central.traces import open_traces
 from cumulet.core.errors import CumuletError, UsageError
@@ -33,6 +34,7 @@ class Settings:
     key: Path | None = None
     allowed: Path | None = None
     traces: str = ""
+    sky: Path | None = None
 
 
 def make_access(settings: Settings) -> Access:
@@ -67,6 +69,7 @@ async def run_hub(settings: Settings, prepare: Callable[[Hub], object] = lambda 
     kube = Kube(make_access(settings), agent="cumulet-hub", links=LINKS)
     traces = open_traces(settings.traces, "cumulet-hub", kube.access.host)
     hub = Hub(kube, allowed, traces)
+    hub.sky = Sky(hub.fleet, load_settings(settings.sky)) if settings.sky is not None else None
     prepare(hub)
     await hub.web.start(settings.listen, settings.port, context)
     try:
@@ -104,6 +107,7 @@ def main() -> int:
     parser.add_argument("--certificate", type=Path, help="of the entry")
     parser.add_argument("--key", type=Path, help="of the entry")
     parser.add_argument("--allowed", type=Path, help="devices that need no person: JSON list of serial and key")
+    parser.add_argument("--sky", type=Path, help="sky.yaml: the hub's Beidou terminal, and the keys of its sites")
     parser.add_argument("--traces", default="", metavar="URL", help="an OpenTelemetry collector, for spans by OTLP")
     from cumulet.central.page import add_page  # noqa: PLC0415  (the page stands on the hub)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cumulet.central.hub.judge import read_request
 from cumulet.central.hub.records import Cluster, Wish
+from cumulet.central.hub.sky import read_sky
 from cumulet.central.hub.sums import count_below
 from cumulet.central.kube import Json
 from cumulet.central.protocol import AVAILABLE, AVAILABLE_CLAIM, BELOW_CLAIM, SERIAL, TIER_CLAIM, TIERS, VALUES_CLAIM
@@ -16,7 +17,7 @@ from cumulet.core.errors import CumuletError
 
 MOST_SHOWN = 300
 # What needs somebody comes first.
-ORDER = ("unwell", "silent", "pending", "accepted", "refused", "leaving", "ready")
+ORDER = ("unwell", "silent", "beidou", "pending", "accepted", "refused", "leaving", "ready")
 
 
 def get_tier(cluster: Cluster) -> str:
@@ -41,7 +42,7 @@ def make_row(cluster: Cluster, heard: Heard) -> Json:
         "name": cluster.name,
         "state": cluster.state,
         "since": condition.get("lastTransitionTime", ""),
-        "message": condition.get("message", "") if cluster.state in ("unwell", "silent") else "",
+        "message": condition.get("message", "") if cluster.state in ("unwell", "silent", "beidou") else "",
         "version": cluster.version,
         "silence": None if silence is None else round(silence),
         "cpu": make_share(cluster, "cpu"),
@@ -51,6 +52,25 @@ def make_row(cluster: Cluster, heard: Heard) -> Json:
         "claims": {name: text for name, text in sorted(cluster.claims.items()) if not name.startswith(VALUES_CLAIM)},
         "labels": dict(sorted(cluster.labels.items())),
         "pulse": heard.pulse,
+        "sky": make_sky(cluster),
+    }
+
+
+def make_sky(cluster: Cluster) -> Json | None:
+    """What a cluster says over Beidou, if that is how it is heard of."""
+    word = read_sky(cluster) if cluster.state == "beidou" else None
+    if word is None:
+        return None
+    status = word["status"]
+    return {
+        "time": word["received"],
+        "nodes": [status.get("ready", 0), status.get("nodes", 0)],
+        "cpu": status.get("cpu", 0),
+        "alarms": status.get("alarms") or [],
+        "note": status.get("note", ""),
+        "position": status.get("position"),
+        "waiting": status.get("spool_entries", 0),
+        "oldest": status.get("age", 0),
     }
 
 

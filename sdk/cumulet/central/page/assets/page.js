@@ -111,13 +111,17 @@ function showSite(site, now) {
   const button = make("button", { className: `site ${site.state}`, type: "button" },
     make("span", { className: "state", text: site.state }),
     make("span", { className: "name", text: site.name }),
-    make("div", { className: "quiet", text: site.message || below || amounts || "nothing is known yet" }),
+    make("div", { className: "quiet", text: summarizeSky(site.sky) || site.message || below || amounts || "nothing is known yet" }),
     site.silence !== null && site.state !== "ready"
       && make("div", { className: "quiet", text: `last heard of ${ago(site.silence)} ago` }),
     showPulse(site, now));
   button.dataset.name = site.name;
   button.onclick = () => showDetail(site, now);
   return make("li", {}, button);
+}
+
+function summarizeSky(sky) {
+  return sky ? [`${sky.nodes[0]} of ${sky.nodes[1]} nodes ready`, ...sky.alarms, sky.note].filter(Boolean).join(", ") : "";
 }
 
 function describeSky(sky, now) {
