@@ -22,6 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cumulet.spool", description="Results of a tier: taken in, kept, sent up.")
     parser.add_argument("verb", choices=["run", "show"])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="[%(default)s]")
+    parser.add_argument("--file", type=Path, help="spool.yaml, in place of all other words of `run`")
     parser.add_argument("--name", default="", help="the cluster's name")
     parser.add_argument("--listen", default="127.0.0.1", help="address of the entry [%(default)s]")
     parser.add_argument("--port", type=int, default=8444, help="its port [%(default)s]")
@@ -36,7 +37,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_settings(given: argparse.Namespace) -> NodeSettings:
-    """The settings of a command line. Raises UsageError."""
+    """The settings of a command line, or of the document that it names. Raises UsageError."""
+    if given.file is not None:
+        from cumulet.spool.document import load_spool  # noqa: PLC0415  (reads documents, slow to import)
+
+        return load_spool(given.file)
     if not given.name:
         raise UsageError("which cluster is this?", hint="--name NAME")
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
