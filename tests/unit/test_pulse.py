@@ -225,7 +225,7 @@ def test_a_hub_reads_each_text_once_and_names_those_that_cannot_be_read() -> Non
 
 
 def test_prometheus_reads_usage_replicas_models_windows_and_links() -> None:
-    lines = write_measures(make_pulses({"pier-7": write_pulse(PIER), "odd": "{"})).splitlines()
+    lines = "".join(write_measures(make_pulses({"pier-7": write_pulse(PIER), "odd": "{"}))).splitlines()
     task = '{cluster="pier-7",task="default/detect"}'
     assert f"cumulet_task_replicas_wanted{task} 4" in lines
     assert f"cumulet_task_replicas_ready{task} 3" in lines

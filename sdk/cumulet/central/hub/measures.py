@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from cumulet.central.hub.metrics import Sample, write_metric
 from cumulet.central.hub.pulses import Pulses
@@ -20,45 +20,43 @@ LOADS = ("cpu", "gpu", "memory")
 LINK_STATES = ("used", "up", "down")
 
 
-def write_measures(pulses: Pulses) -> str:
-    """The metrics of every cluster and task; a hub below counts as one cluster, with its sums."""
+GAUGES: tuple[tuple[str, str, Callable[[Pulse], float]], ...] = (
+    ("sites", "Sites that a cluster stands for.", lambda each: each.sites),
+    ("pulse_time_seconds", "When a cluster has looked at itself, by its clock.", lambda each: each.at),
+    ("nodes", "Nodes of a cluster.", lambda each: each.nodes[1]),
+    ("nodes_ready", "Nodes of a cluster that are ready.", lambda each: each.nodes[0]),
+    ("results_waiting", "Results that wait to go up.", lambda each: each.spool[0]),
+    ("results_waiting_bytes", "Their bytes.", lambda each: each.spool[1] << 20),
+    ("tasks_left_out", "Tasks for which a pulse had no room.", lambda each: each.left_out),
+)
+
+
+def write_measures(pulses: Pulses) -> Iterator[str]:
+    """The metrics of every cluster and task, one after the other: of thousands of clusters they are megabytes.
+
+    A hub below counts as one cluster, with its sums.
+    """
     known = list(pulses.all())
-    parts = [
-        write_metric(
-            f"cumulet_task_{name}",
-            "gauge",
-            text,
-            [(_of(site, task=one.name), getattr(one, word) * unit) for site, each in known for one in each.tasks],
-        )
-        for name, text, word, unit in TASK_WORDS
-    ]
+    for name, text, word, unit in TASK_WORDS:
+        samples: list[Sample] = [
+            (_of(site, task=one.name), getattr(one, word) * unit) for site, each in known for one in each.tasks
+        ]
+        yield write_metric(f"cumulet_task_{name}", "gauge", text, samples)
     models = [
         (_of(site, task=one.name, model=model), float(count))
         for site, each in known
         for one in each.tasks
         for model, count in sorted(one.models.items())
     ]
-    parts.append(write_metric("cumulet_task_model_sites", "gauge", "Sites at which a task has a model.", models))
-    gauges: tuple[tuple[str, str, Callable[[Pulse], float]], ...] = (
-        ("sites", "Sites that a cluster stands for.", lambda each: each.sites),
-        ("pulse_time_seconds", "When a cluster has looked at itself, by its clock.", lambda each: each.at),
-        ("nodes", "Nodes of a cluster.", lambda each: each.nodes[1]),
-        ("nodes_ready", "Nodes of a cluster that are ready.", lambda each: each.nodes[0]),
-        ("results_waiting", "Results that wait to go up.", lambda each: each.spool[0]),
-        ("results_waiting_bytes", "Their bytes.", lambda each: each.spool[1] << 20),
-        ("tasks_left_out", "Tasks for which a pulse had no room.", lambda each: each.left_out),
-    )
-    for name, text, value in gauges:
-        samples: list[Sample] = [(_of(site), float(value(each))) for site, each in known]
-        parts.append(write_metric(f"cumulet_site_{name}", "gauge", text, samples))
-    parts += [_write_loads(known), _write_windows(known), _write_links(known)]
-    refused = write_metric(
-        "cumulet_hub_pulses_unreadable",
-        "gauge",
-        "Clusters whose pulse cannot be read.",
-        [({}, float(len(pulses.problems())))],
-    )
-    return "".join([*parts, refused])
+    yield write_metric("cumulet_task_model_sites", "gauge", "Sites at which a task has a model.", models)
+    for name, text, value in GAUGES:
+        found = [(_of(site), float(value(each))) for site, each in known]
+        yield write_metric(f"cumulet_site_{name}", "gauge", text, found)
+    yield _write_loads(known)
+    yield _write_windows(known)
+    yield _write_links(known)
+    refused: list[Sample] = [({}, float(len(pulses.problems())))]
+    yield write_metric("cumulet_hub_pulses_unreadable", "gauge", "Clusters whose pulse cannot be read.", refused)
 
 
 def _of(site: str, **more: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from cumulet.central.hub.clusters import Clusters
 from cumulet.central.hub.fleet import Fleet
@@ -128,11 +128,17 @@ class Hub:
 
     async def _metrics(self, request: Request) -> Answer:
         queues = [each.queue for each in (self.clusters, self.requests, self.placements, self.replicas, self.leases)]
-        text = write_metrics(self.fleet, self.leases, self.requests, queues) + write_measures(self.pulses)
+        text = write_metrics(self.fleet, self.leases, self.requests, queues)
         if self.sky is not None:
             words = ("cumulet_hub_beidou_messages_total", "counter", "Messages that came over Beidou.")
             text += write_metric(*words, write_tally(self.sky.tally))
-        return Answer(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+        return Answer(200, content="text/plain; version=0.0.4; charset=utf-8", stream=self._measure(text))
+
+    async def _measure(self, first: str) -> AsyncIterator[bytes]:
+        yield first.encode()
+        for text in write_measures(self.pulses):
+            yield text.encode()
+            await asyncio.sleep(0)  # leases and works go on meanwhile
 
 
 def read_allowed(text: str) -> dict[str, list[Allowed]]:

@@ -53,6 +53,8 @@ class Pulses:
 
     def total(self) -> Pulse | None:
         """The sum of those clusters that are in touch."""
+        for name in self._read.keys() - self.fleet.clusters.found.keys():
+            del self._read[name]
         present = (pulse for name, pulse in self.all() if (found := self.fleet.get(name)) and found.available)
         return add_pulses(present, int(time.time()))
 
