@@ -2,7 +2,8 @@
 
 `bench/hub.py --programs FOLDER [--clusters 5000]`: FOLDER has `kube` and `etcd`, as the build's stage `programs` makes
 them. The clusters are made up: every one has what the hub gives to an accepted cluster, and its lease is renewed every
-60 s, as its agent would, with what six tasks use. The hub is the process that runs everywhere, `python3 -m cumulet.central.hub run`.
+60 s, as its agent would, with what six tasks use. The hub is the process that runs everywhere,
+`python3 -m cumulet.central.hub run`.
 """
 
 from __future__ import annotations

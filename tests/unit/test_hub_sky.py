@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from cumulet.central.hub.records import make_cluster
 from cumulet.central.hub.sky import Sky, SkySettings, load_keys, load_settings, read_sky
 from cumulet.central.kube import Json, Resource
 from cumulet.central.page.view import Heard, make_row
-from cumulet.central.protocol import AVAILABLE, JOINED, OVER_BEIDOU, SKY
+from cumulet.central.protocol import AVAILABLE, CLUSTERS, JOINED, OVER_BEIDOU, SKY
 from cumulet.core.errors import UsageError
 from cumulet.uplink import Beacon, Choice, Message, SiteStatus, Terminal, encode_status, keep_terminal, write_status
 from cumulet.uplink.model import Link
@@ -165,6 +166,18 @@ def test_an_annotation_that_somebody_has_spoilt_is_none() -> None:
     for text in ("", "{", "[]", '{"received": "x"}', '{"received": 1, "card": "1"}'):
         meta = {"name": "a", "annotations": {SKY: text}}
         assert read_sky(make_cluster({"metadata": meta, "spec": {}})) is None
+
+
+@pytest.mark.parametrize("status", [{}, {"time": "x", "sequence": 1}, {"time": 1, "sequence": []}, {"alarms": 3, "position": [float("nan"), 1]}])
+def test_what_an_agent_writes_into_its_annotation_harms_nobody(keys: Path, status: Json) -> None:
+    server = Server()
+    note = json.dumps({"received": NOW, "card": "1", "status": {"nodes": "many", "position": "here", **status}})
+    asyncio.run(server.patch(CLUSTERS, "pier-7", {"metadata": {"annotations": {SKY: note}}}))
+    server.set_conditions([*server.body["status"]["conditions"], {"type": OVER_BEIDOU, "status": "True"}])
+    sky = make_row(server.fleet.get("pier-7"), Heard())["sky"]  # type: ignore[arg-type]
+    assert (sky["nodes"], sky["alarms"], sky["position"]) == ([0, 0], [], None)
+    receive(make_sky(server, keys), encode_status(STATUS, "global", KEY))
+    assert server.writes == 2
 
 
 def test_keys_are_files_and_none_is_empty(keys: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cumulet.central.agent.told import load_own, load_pulse, set_pulse
-from cumulet.central.hub.fleet import Lease, keep_lease
+from cumulet.central.hub.fleet import Fleet, Lease, keep_lease
 from cumulet.central.hub.measures import write_measures
 from cumulet.central.hub.pulses import Pulses, make_pulse_map
 from cumulet.central.hub.records import make_cluster
@@ -222,6 +222,17 @@ def test_a_hub_reads_each_text_once_and_names_those_that_cannot_be_read() -> Non
     total = pulses.total()
     assert total is not None
     assert total.sites == 1  # one that is out of touch does not count
+
+
+def test_a_pulse_alone_is_no_sign_of_life() -> None:
+    heard: list[str] = []
+    kube: Any = None
+    fleet = Fleet(kube)
+    fleet.on_lease.append(lambda name, renewed: heard.append(renewed))
+    for old, new in ((None, Lease("1")), (Lease("1"), Lease("1", "x")), (Lease("1", "x"), Lease("2", "x"))):
+        fleet._lease("pier-7", old, new)
+    fleet._lease("pier-7", Lease("2"), None)
+    assert heard == ["1", "2", ""]
 
 
 def test_prometheus_reads_usage_replicas_models_windows_and_links() -> None:

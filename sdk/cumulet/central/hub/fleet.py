@@ -126,8 +126,10 @@ class Fleet:
             each(key, old, new)
 
     def _lease(self, key: str, old: Lease | None, new: Lease | None) -> None:
-        for each in self.on_lease:
-            each(key, new.renewed if new is not None else "")
+        before, now = (each.renewed if each is not None else "" for each in (old, new))
+        if old is None or before != now:  # what else is written into a lease is no sign of life
+            for each in self.on_lease:
+                each(key, now)
 
     def _work(self, key: str, old: Work | None, new: Work | None) -> None:
         found = new or old

@@ -172,10 +172,13 @@ def read_last(cluster: Cluster) -> SiteStatus | None:
     from cumulet.uplink import load_status  # noqa: PLC0415 - a hub without a terminal need not load it
 
     word = read_sky(cluster)
-    try:
-        return load_status(json.dumps(word["status"])) if word is not None else None
-    except UsageError:
+    if word is None:
         return None
+    # The cluster's own agent may have written there: nothing but what is compared is taken from it.
+    kept = {"site": cluster.name, **{name: word["status"].get(name) for name in ("time", "sequence")}}
+    if not all(isinstance(kept[name], int) for name in ("time", "sequence")):
+        return None
+    return load_status(json.dumps(kept))
 
 
 def describe(status: SiteStatus) -> str:

@@ -62,16 +62,25 @@ def make_sky(cluster: Cluster) -> Json | None:
     if word is None:
         return None
     status = word["status"]
+    numbers = {name: _whole(status.get(name)) for name in ("ready", "nodes", "cpu", "spool_entries", "age", "time")}
+    alarms, place = status.get("alarms"), status.get("position")
+    known = isinstance(place, list) and all(isinstance(each, int | float) and abs(each) <= 180 for each in place)
     return {
         "time": word["received"],
-        "nodes": [status.get("ready", 0), status.get("nodes", 0)],
-        "cpu": status.get("cpu", 0),
-        "alarms": status.get("alarms") or [],
-        "note": status.get("note", ""),
-        "position": status.get("position"),
-        "waiting": status.get("spool_entries", 0),
-        "oldest": status.get("age", 0),
+        "behind": max(0, word["received"] - numbers["time"]) if numbers["time"] else 0,
+        "nodes": [numbers["ready"], numbers["nodes"]],
+        "cpu": numbers["cpu"],
+        "alarms": [str(each)[:20] for each in alarms[:16]] if isinstance(alarms, list) else [],
+        "note": str(status.get("note", ""))[:40],
+        "position": place[:2] if known else None,
+        "waiting": numbers["spool_entries"],
+        "oldest": numbers["age"],
     }
+
+
+def _whole(value: object) -> int:
+    """A number; nothing for what an agent has written in place of one."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1 << 53 else 0
 
 
 def make_share(cluster: Cluster, name: str) -> list[float]:

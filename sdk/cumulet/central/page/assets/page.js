@@ -128,6 +128,7 @@ function describeSky(sky, now) {
   if (!sky) return [];
   return [
     ["over Beidou", `${ago(now - sky.time)} ago: ${sky.nodes[0]} of ${sky.nodes[1]} nodes ready, CPU ${sky.cpu} %`],
+    ["as of", sky.behind > 300 ? `${ago(sky.behind)} before that` : ""],
     ["alarms", sky.alarms.join(", ")], ["note", sky.note], ["place", sky.position ? sky.position.join(", ") : ""],
     ["waiting results", sky.waiting ? `${sky.waiting}, the oldest for ${ago(sky.oldest * 60)}` : ""],
   ];
