@@ -168,7 +168,10 @@ def test_an_annotation_that_somebody_has_spoilt_is_none() -> None:
         assert read_sky(make_cluster({"metadata": meta, "spec": {}})) is None
 
 
-@pytest.mark.parametrize("status", [{}, {"time": "x", "sequence": 1}, {"time": 1, "sequence": []}, {"alarms": 3, "position": [float("nan"), 1]}])
+@pytest.mark.parametrize(
+    "status",
+    [{}, {"time": "x", "sequence": 1}, {"time": 1, "sequence": []}, {"alarms": 3, "position": [float("nan"), 1]}],
+)
 def test_what_an_agent_writes_into_its_annotation_harms_nobody(keys: Path, status: Json) -> None:
     server = Server()
     note = json.dumps({"received": NOW, "card": "1", "status": {"nodes": "many", "position": "here", **status}})
