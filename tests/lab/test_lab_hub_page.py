@@ -17,6 +17,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from cumulet.central.agent.told import set_pulse
 from cumulet.central.hub.process import Hub
+from cumulet.central.hub.pulses import list_pulses
 from cumulet.central.kube import Kube, Resource
 from cumulet.central.page import add_page
 from cumulet.central.protocol import (
@@ -233,6 +234,7 @@ def test_the_page_of_a_hub(planes: dict[str, ApiServer], tmp_path: Path, need: C
                 await tell(hub, "quay-0", make_pulse(4, 3))
                 await tell(hub, "quay-1", make_pulse(2, 2))
                 await look_at_usage(page, url)
+                assert sorted(await list_pulses(hub.kube)) == ["quay-0", "quay-1"]
                 await page.locator(".site", has_text="harbour-3").click()
                 await page.locator("dialog dd", has_text=EVIL).wait_for()
                 assert await page.evaluate("window.evil") is None

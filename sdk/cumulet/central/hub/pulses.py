@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cumulet.central.hub.fleet import Fleet
-from cumulet.central.kube import Json
-from cumulet.central.protocol import HUB_NAMESPACE, PULSE_MAP
+from cumulet.central.hub.fleet import Fleet, keep_lease
+from cumulet.central.kube import Json, Kube, Query
+from cumulet.central.protocol import HUB_NAMESPACE, LEASE, LEASES, PULSE_MAP
 from cumulet.central.pulse import Pulse, add_pulses, read_pulse, write_pulse
 from cumulet.core.errors import UsageError
 
@@ -71,6 +72,18 @@ class Pulses:
                 known = Read(lease.pulse, None, error.message)
             self._read[name] = known
         return known
+
+
+async def list_pulses(kube: Kube) -> dict[str, Pulse]:
+    """What the clusters of a hub have said last, by name; those that cannot be read are left out.
+
+    Raises RefusedError, UnreachableError.
+    """
+    found: dict[str, Pulse] = {}
+    for lease in await kube.collect(Query(LEASES, fields=f"metadata.name={LEASE}")):
+        with contextlib.suppress(UsageError):
+            found[lease["metadata"]["namespace"]] = read_pulse(keep_lease(lease).pulse)
+    return dict(sorted(found.items()))
 
 
 def make_pulse_map(pulse: Pulse) -> Json:
