@@ -14,7 +14,8 @@
 #     build      every recipe of ours whose sources are local, to do_install
 #     layers     yocto-check-layer for each of the three (hours)
 #
-# MACHINES="one another" is for fewer machines, LAYERS for fewer layers.
+# MACHINES="one another" is for fewer machines, LAYERS for fewer layers, THREADS (2) for more or fewer tasks at a time, LIMIT for
+# no command of bitbake's over so many seconds. What a limit cuts off has read recipes that the next try need not read again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -41,7 +42,7 @@ result() {
 in_build() {
     local start=$SECONDS code=0 around="export PATH=\"\$PATH:$PATH\" BB_SERVER_TIMEOUT=120; "
     [ -z "${LOCPATH:-}" ] || around="$around export LOCPATH=$LOCPATH BB_ENV_PASSTHROUGH_ADDITIONS=\"\$BB_ENV_PASSTHROUGH_ADDITIONS LOCPATH\"; "
-    KAS_WORK_DIR=$work KAS_BUILD_DIR=$work/build kas shell "$work/kas.yaml:$work/computer.yaml" -c "$around$2" \
+    KAS_WORK_DIR=$work KAS_BUILD_DIR=$work/build timeout "${LIMIT:-0}" kas shell "$work/kas.yaml:$work/computer.yaml" -c "$around$2" \
         >"$work/$1.log" 2>&1 || code=$?
     took=$((SECONDS - start))
     return $code
@@ -168,8 +169,8 @@ cat >"$work/layer.conf" <<END
 BB_NO_NETWORK = "1"
 CONNECTIVITY_CHECK_URIS = ""
 INHERIT:remove = "uninative"
-BB_NUMBER_THREADS = "2"
-BB_NUMBER_PARSE_THREADS = "2"
+BB_NUMBER_THREADS = "${THREADS:-2}"
+BB_NUMBER_PARSE_THREADS = "${THREADS:-2}"
 CUMULET_HANDOVER = "$work/handover"
 END
 cat >"$work/small.conf" <<'END'

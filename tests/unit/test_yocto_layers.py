@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cumulet_builder.assets import find_assets
+from cumulet_builder.engines.debian.resolve import SDK_WHEELS
 from cumulet_builder.engines.yocto import deploy
 from cumulet_builder.engines.yocto.document import K3S_PACKAGES, SDK_PACKAGES
 from cumulet_builder.engines.yocto.machines import load_machines
@@ -22,6 +23,15 @@ from cumulet_builder.kubernetes.preflight import K3S
 ROOT = find_assets("layers")
 LAYERS = ("meta-cumulet-bsp", "meta-cumulet-distro", "meta-cumulet")
 RECIPES = sorted(ROOT.glob("meta-*/**/*.bb"))
+FEATURES = {
+    path.stem: yaml.safe_load(path.read_text()) for path in (find_assets("recipes") / "features").glob("*.yaml")
+}
+# Where a layer's package has another name than Python's, or comes with another one.
+STAND_FOR = {
+    "ai-edge-litert": "python3-tensorflow-lite",
+    "ml-dtypes": "python3-tensorflow-lite",
+    "onnxruntime": "onnxruntime",
+}
 Import = Callable[[str, str], ModuleType]
 
 
@@ -79,6 +89,40 @@ def test_every_package_that_a_recipe_asks_for_is_a_recipe_of_ours() -> None:
         document = yaml.safe_load(path.read_text())
         asked |= set((document.get("yocto") or {}).get("packages", []))
     assert {name for name in asked if "cumulet" in name} - known == set()
+
+
+def packages_of(names: list[str]) -> set[str]:
+    """Packages, with all that recipes of ours among them ask for."""
+    recipes = {path.stem.partition("_")[0]: path.read_text() for path in RECIPES}
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        if name not in found and name in recipes:
+            for words in re.findall(r'^RDEPENDS:\$\{PN\} \+?= "([^"]*)"', recipes[name], re.MULTILINE):
+                names += [word for word in words.split() if word != "\\"]
+        found.add(name)
+    return found
+
+
+def test_what_the_sdk_imports_on_a_device_comes_with_its_recipe() -> None:
+    assert {f"python3-{name}" for name in SDK_WHEELS} - packages_of(list(SDK_PACKAGES)) == set()
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_for_every_python_package_of_a_feature_a_layer_has_one(feature: str) -> None:
+    asked, packages, wheels = [feature], list[str](), list[str]()
+    for name in asked:
+        asked += FEATURES[name].get("features", [])
+        packages += FEATURES[name]["yocto"].get("packages", [])
+        wheels += FEATURES[name].get("pinned_wheels", [])
+    assert {STAND_FOR.get(name, f"python3-{name}") for name in wheels} - packages_of(packages) == set()
+
+
+def test_the_modem_and_the_gpu_inside_a_phones_chip_are_known_to_what_drives_them() -> None:
+    text = (ROOT / "meta-cumulet-distro/conf/distro/cumulet.conf").read_text()
+    said = dict(re.findall(r'^PACKAGECONFIG(?::append)?:pn-([\w-]+) = "([^"]*)"$', text, re.MULTILINE))
+    assert "qrtr" in said["libqmi"].split() and {"qmi", "qrtr", "mbim"} <= set(said["modemmanager"].split())
+    assert "freedreno" in said["mesa"].split()
 
 
 def test_every_machine_has_its_fragments_and_its_disk() -> None:
