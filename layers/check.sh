@@ -14,8 +14,9 @@
 #     build      every recipe of ours whose sources are local, to do_install
 #     layers     yocto-check-layer for each of the three (hours)
 #
-# MACHINES="one another" is for fewer machines, LAYERS for fewer layers, THREADS (2) for more or fewer tasks at a time, LIMIT for
-# no command of bitbake's over so many seconds. What a limit cuts off has read recipes that the next try need not read again.
+# MACHINES="one another" is for fewer machines, EVERYTHING=yes for every layer with every machine, LAYERS for fewer layers,
+# THREADS (2) for more or fewer tasks at a time, LIMIT for no command of over so many seconds. What a limit cuts off has read
+# recipes that the next try need not read again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,8 +27,8 @@ work=$clones/check
 machines=${MACHINES:-$(cd "$here/meta-cumulet-bsp/conf/machine" && ls ./*.conf | sed 's|./||; s|\.conf||')}
 first=cumulet-qemuarm64
 base="cumulet-system cumulet-init cumulet-boot cumulet-initramfs cumulet-selftest linux-yocto systemd-boot"
-promised="$base k3s containerd runc cni onnxruntime litert python3-tensorflow-lite ncnn modemmanager gpsd python3-cumulet
-    cumulet-kubernetes k3s-images"
+promised="$base k3s containerd runc cni cumulet-kubernetes k3s-images onnxruntime litert python3-tensorflow-lite ncnn mesa
+    modemmanager networkmanager libqrtr-glib gpsd chrony nftables python3-cumulet python3-asyncssh python3-grpcio"
 failed=0
 
 # result NAME STATUS TEXT: one line, and the memory that something failed.
@@ -53,17 +54,26 @@ complaints() {
     grep -cE '^(WARNING|ERROR):' "$work/$1.log" || true
 }
 
-# bitbake_for MACHINE: how bitbake is called. Machines differ in what openembedded-core and meta-arm build for them; with the first
-# the other layers are read too.
+# has_everything MACHINE: whether all layers are read for it, and all that an image may have is in its image.
+has_everything() {
+    [ "$1" = $first ] || [ "${EVERYTHING:-}" = yes ]
+}
+
+# bitbake_for MACHINE: how bitbake is called. Machines differ in what openembedded-core and meta-arm build for them; with the first,
+# which is the document's own, the other layers are read too, once for all steps.
 bitbake_for() {
+    if [ "$1" = $first ]; then
+        echo bitbake
+        return
+    fi
     echo "MACHINE = \"$1\"" >"$work/machine-$1.conf"
-    [ "$1" = $first ] || cat "$work/small.conf" >>"$work/machine-$1.conf"
+    has_everything "$1" || cat "$work/small.conf" >>"$work/machine-$1.conf"
     echo "bitbake -r $work/machine-$1.conf"
 }
 
 # expected_of MACHINE: the recipes that its image cannot do without.
 expected_of() {
-    [ "$1" = $first ] && echo "$promised" || echo "$base"
+    has_everything "$1" && echo "$promised" || echo "$base"
     case $(grep '^CUMULET_BOOT' "$here/meta-cumulet-bsp/conf/machine/$1.conf") in
     *uboot*) echo "u-boot trusted-firmware-a" ;;
     *phone*) echo "qrtr rmtfs tqftpserv qmic-native" ;;
@@ -149,7 +159,8 @@ prepare() {
     mkdir -p "$work"
     : >"$work/k3s-airgap-images-arm64.tar.zst"
     cumulet kas qemu-arm64-yocto --set kubernetes.source=file \
-        --set "kubernetes.files={images: $work/k3s-airgap-images-arm64.tar.zst}" --set yocto.layers+=arm --to "$work"
+        --set "kubernetes.files={images: $work/k3s-airgap-images-arm64.tar.zst}" --set yocto.layers+=arm --set firewall.enabled=true \
+        --set "features+=[modem-5g, gnss-beidou, inference-onnxruntime, inference-litert, inference-ncnn]" --to "$work"
     {
         echo 'header: {version: 19}'
         echo 'repos:'

@@ -19,6 +19,7 @@ from cumulet_builder.engines.yocto import deploy
 from cumulet_builder.engines.yocto.document import K3S_PACKAGES, SDK_PACKAGES
 from cumulet_builder.engines.yocto.machines import load_machines
 from cumulet_builder.kubernetes.preflight import K3S
+from cumulet_builder.recipe.load import load_recipe
 
 ROOT = find_assets("layers")
 LAYERS = ("meta-cumulet-bsp", "meta-cumulet-distro", "meta-cumulet")
@@ -32,7 +33,48 @@ STAND_FOR = {
     "ml-dtypes": "python3-tensorflow-lite",
     "onnxruntime": "onnxruntime",
 }
+# Kernel modules that boards, and features on some boards, ask for -> what builds them.
+OPTIONS = {
+    "ahci": "SATA_AHCI",
+    "ax88179_178a": "USB_NET_AX88179_178A",
+    "cdc_acm": "USB_ACM",
+    "cdc_ether": "USB_NET_CDCETHER",
+    "cdc_mbim": "USB_NET_CDC_MBIM",
+    "cdc_ncm": "USB_NET_CDC_NCM",
+    "cdc_wdm": "USB_WDM",
+    "dm_mod": "BLK_DEV_DM",
+    "iosm": "IOSM",
+    "ipa": "QCOM_IPA",
+    "mhi_net": "MHI_NET",
+    "mhi_pci_generic": "MHI_BUS_PCI_GENERIC",
+    "mhi_wwan_ctrl": "MHI_WWAN_CTRL",
+    "mhi_wwan_mbim": "MHI_WWAN_MBIM",
+    "mtk_t7xx": "MTK_T7XX",
+    "nls_ascii": "NLS_ASCII",
+    "nls_cp437": "NLS_CODEPAGE_437",
+    "nvme": "BLK_DEV_NVME",
+    "option": "USB_SERIAL_OPTION",
+    "ppp_async": "PPP_ASYNC",
+    "ppp_generic": "PPP",
+    "pps_ldisc": "PPS_CLIENT_LDISC",
+    "qcom_pd_mapper": "QCOM_PD_MAPPER",
+    "qcom_q6v5_mss": "QCOM_Q6V5_MSS",
+    "qcom_q6v5_pas": "QCOM_Q6V5_PAS",
+    "qcserial": "USB_SERIAL_QUALCOMM",
+    "qmi_wwan": "USB_NET_QMI_WWAN",
+    "qrtr": "QRTR",
+    "qrtr_smd": "QRTR_SMD",
+    "r8152": "USB_RTL8152",
+    "realtek": "REALTEK_PHY",
+    "rmtfs_mem": "QCOM_RMTFS_MEM",
+    "rtw88_8723cs": "RTW88_8723CS",
+    "vfat": "VFAT_FS",
+    "vgem": "DRM_VGEM",
+}
+# Asked for by what every board includes, for QEMU: no board but its own has them.
+QEMU_ONLY = {"virtio_net": "VIRTIO_NET", "virtio_rng": "HW_RANDOM_VIRTIO", "qemu_fw_cfg": "FW_CFG_SYSFS"}
 Import = Callable[[str, str], ModuleType]
+Write = Callable[[str, str], Path]
 
 
 @pytest.fixture
@@ -136,6 +178,23 @@ def test_every_machine_has_its_fragments_and_its_disk() -> None:
             assert (bsp / f"recipes-kernel/linux/linux-yocto/{name}.cfg").is_file(), name
     for name in re.findall(r'^WKS_FILE \??= "([^"]+)"', text, re.MULTILINE):
         assert (bsp / "files/wic" / name).is_file(), name
+
+
+@pytest.mark.parametrize("board", load_machines(ROOT))
+def test_the_kernel_fragments_have_the_drivers_that_a_board_and_its_features_ask_for(board: str, write: Write) -> None:
+    recipe = load_recipe(write("r.yaml", f"version: 1\nimage: x\nboard: {board}\nfeatures: [modem-5g, gpu]\n"))
+    machine = load_machines(ROOT)[board].name
+    text = (ROOT / f"meta-cumulet-bsp/conf/machine/{machine}.conf").read_text()
+    for name in re.findall(r"^require (conf/machine/include/cumulet-\S+)", text, re.MULTILINE):
+        text += (ROOT / "meta-cumulet-bsp" / name).read_text()
+    own = re.findall(r'^CUMULET_BOARD_FRAGMENTS \??= "([^"]+)"', text, re.MULTILINE)[0].split()
+    folder = ROOT / "meta-cumulet-bsp/recipes-kernel/linux/linux-yocto"
+    files = [folder / f"{name}.cfg" for name in ("base", "wwan", "gnss", "verity", *own)]
+    chosen = re.findall(r"^CONFIG_(\w+)=[my]$", "".join(file.read_text() for file in files), re.MULTILINE)
+    modules = {*recipe.board.kernel.modules, *recipe.modules, *FEATURES["gnss-beidou"]["modules"]}
+    wanted = {OPTIONS[name] for name in modules - set(QEMU_ONLY)}
+    wanted |= set(QEMU_ONLY.values()) if board == "qemu-arm64" else set()
+    assert wanted - set(chosen) == set()
 
 
 def test_the_kernel_fragments_have_all_that_kubernetes_asks_for() -> None:
