@@ -17,6 +17,7 @@ from cumulet_builder.assets import find_assets
 from cumulet_builder.engines.debian.resolve import SDK_WHEELS
 from cumulet_builder.engines.yocto import deploy
 from cumulet_builder.engines.yocto.document import K3S_PACKAGES, SDK_PACKAGES
+from cumulet_builder.engines.yocto.handover import make_sdk_tree
 from cumulet_builder.engines.yocto.machines import load_machines
 from cumulet_builder.kubernetes.preflight import K3S
 from cumulet_builder.recipe.load import load_recipe
@@ -148,6 +149,11 @@ def packages_of(names: list[str]) -> set[str]:
 
 def test_what_the_sdk_imports_on_a_device_comes_with_its_recipe() -> None:
     assert {f"python3-{name}" for name in SDK_WHEELS} - packages_of(list(SDK_PACKAGES)) == set()
+
+
+def test_the_sdks_recipe_installs_all_of_its_archive() -> None:
+    text = next(path for path in RECIPES if path.stem.startswith("python3-cumulet_")).read_text()
+    assert set(re.findall(r"handover/(\w+)", text)) == {path.split("/")[1] for path in make_sdk_tree().nodes}
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -192,6 +192,7 @@ def test_the_parity_table_says_no_with_the_reason_that_a_build_gives() -> None:
     assert cells["base", "yocto", "kubeadm"].reason == f"kubernetes: {KUBEADM}"
     features = {path.stem for path in (find_assets("recipes") / "features").glob("*.yaml")}
     assert {feature for feature, _, _ in cells} == features
+    assert make_table(list(cells.values())) in (Path(__file__).parents[2] / "docs/yocto.md").read_text()
 
 
 def test_a_table_has_a_row_for_each_feature_and_numbers_its_reasons() -> None:
