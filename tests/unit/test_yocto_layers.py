@@ -125,6 +125,14 @@ def test_local_sources_are_there(path: Path) -> None:
         assert any((path.parent / folder / name).exists() for folder in (stem, "files")), name
 
 
+@pytest.mark.parametrize("path", [*ROOT.glob("meta-*/**/*.bbappend")], ids=lambda path: path.name)
+def test_a_recipe_of_another_layer_is_changed_for_our_distribution_and_machines_alone(path: Path) -> None:
+    ours = {"cumulet", "cumulet-board", *(machine.name for machine in load_machines(ROOT).values())}
+    names = re.findall(r"^([A-Za-z_][\w:${}./-]*(?:\[[\w-]+\])?)(?:\s*[:?+.]*=|\s*\()", path.read_text(), re.MULTILINE)
+    assert names
+    assert [name for name in names if not ours & set(name.split(":")) and name != "FILESEXTRAPATHS:prepend"] == []
+
+
 def test_every_package_that_a_recipe_asks_for_is_a_recipe_of_ours() -> None:
     known = {path.stem.partition("_")[0] for path in RECIPES}
     asked = {*K3S_PACKAGES, *SDK_PACKAGES}
