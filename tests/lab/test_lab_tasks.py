@@ -17,6 +17,7 @@ import pytest
 from kubectl_api import Kubectl
 from sites import get, kubectl, until, up, write_site
 
+from cumulet.core.quantities import parse_size
 from cumulet.kubernetes import PACKING_SCHEDULER
 from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, return_model, roll_model
 from cumulet.monitor import BALANCER, Bin, Recorder, Reports, install, load_usage, make_measured, read_ring
@@ -29,7 +30,6 @@ from cumulet.tasks import (
     find_free_space,
     measure,
     parse_profile,
-    parse_size,
     reach,
     read_edge,
     submit,

@@ -5,6 +5,7 @@ for the central cloud, `recorder` does all of it every minute.
 """
 
 from cumulet.monitor.install import BALANCER, install
+from cumulet.monitor.look import describe_window, find_window_of, read_bins
 from cumulet.monitor.recorder import FOLDER, Recorder, load_usage
 from cumulet.monitor.ring import Bin, Ring, open_ring, read_ring
 from cumulet.monitor.scaling import Reports, ScaleReport
@@ -23,11 +24,14 @@ __all__ = [
     "SiteLoad",
     "TaskUsage",
     "Window",
+    "describe_window",
     "find_window",
+    "find_window_of",
     "install",
     "load_usage",
     "make_measured",
     "open_ring",
+    "read_bins",
     "read_load",
     "read_ring",
     "read_usage",

@@ -5,7 +5,7 @@
 imports it by name, because a device that only sends has no web server.
 """
 
-from cumulet.spool.disk import Disk
+from cumulet.spool.disk import Disk, make_folders
 from cumulet.spool.entry import Entry, make_id
 from cumulet.spool.inbox import Arrival, ConflictError, FullError, Inbox
 from cumulet.spool.relay import relay
@@ -25,6 +25,7 @@ __all__ = [
     "SpoolFullError",
     "Target",
     "make_client",
+    "make_folders",
     "make_id",
     "relay",
 ]

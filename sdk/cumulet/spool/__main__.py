@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError, UsageError
-from cumulet.spool.node import NodeSettings, run_node
+from cumulet.spool.node import Gather, NodeSettings, run_node
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", type=Path, help="of this tier")
     parser.add_argument("--trusted", action="append", default=[], metavar="NAME", help="a hub below; may be repeated")
     parser.add_argument("--mark", type=int, default=0, help="firewall mark of what goes up: 7103 with cumulet.uplink")
+    parser.add_argument("--reports", type=Path, help="folder of the recorder's reports, which go up as well")
     return parser
 
 
@@ -43,11 +44,20 @@ def make_settings(given: argparse.Namespace) -> NodeSettings:
     return NodeSettings(**words)
 
 
-async def serve(settings: NodeSettings) -> None:
+def make_gather(folder: Path | None) -> Gather:
+    """What brings the reports of a folder; nothing without one."""
+    if folder is None:
+        return lambda take: 0
+    from cumulet.monitor import Reports  # noqa: PLC0415  (slow to import)
+
+    return Reports(folder).hand_on
+
+
+async def serve(settings: NodeSettings, reports: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises CumuletError."""
     from cumulet.uplink import is_open  # noqa: PLC0415  (reads documents, which the show has no use for)
 
-    task = asyncio.ensure_future(run_node(settings, is_open))
+    task = asyncio.ensure_future(run_node(settings, is_open, make_gather(reports)))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -77,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "show":
             sys.stdout.write(json.dumps(show(given.folder)) + "\n")
         else:
-            asyncio.run(serve(make_settings(given)))
+            asyncio.run(serve(make_settings(given), given.reports))
     except CumuletError as error:
         sys.stderr.write(error.report())
         return error.exit_code
