@@ -83,6 +83,7 @@ def make_boot_tree(recipe: Recipe, words: tuple[str, ...]) -> Tree:
     tree.file("/loader.conf", render("boot/loader.conf.j2"))
     entry = render(
         "boot/entry.conf.j2",
+        program=None,
         image=recipe.image,
         version=KERNEL,
         slot="root-a",
