@@ -18,6 +18,7 @@ from kubectl_api import Kubectl
 from sites import get, kubectl, until, up, write_site
 
 from cumulet.central.pulse import read_pulse
+from cumulet.core.quantities import parse_size
 from cumulet.kubernetes import PACKING_SCHEDULER
 from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, return_model, roll_model
 from cumulet.monitor import BALANCER, Bin, Recorder, Reports, install, load_usage, make_measured, read_ring
@@ -30,7 +31,6 @@ from cumulet.tasks import (
     find_free_space,
     measure,
     parse_profile,
-    parse_size,
     reach,
     read_edge,
     submit,

@@ -5,6 +5,7 @@
 """
 
 from cumulet.monitor.install import BALANCER, install
+from cumulet.monitor.look import describe_window, find_window_of, read_bins
 from cumulet.monitor.recorder import FOLDER, Recorder, load_usage
 from cumulet.monitor.ring import Bin, Ring, open_ring, read_ring
 from cumulet.monitor.scaling import Reports, ScaleReport
@@ -26,13 +27,16 @@ __all__ = [
     "SiteLoad",
     "TaskUsage",
     "Window",
+    "describe_window",
     "find_window",
+    "find_window_of",
     "install",
     "load_usage",
     "make_measured",
     "make_pulse",
     "make_status",
     "open_ring",
+    "read_bins",
     "read_ring",
     "read_sight",
     "summarize_day",

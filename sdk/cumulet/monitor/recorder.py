@@ -49,6 +49,7 @@ class Recorder:
         self.site = site
         self.folder = folder
         self.reports = Reports(folder / "reports")
+        self.reports.settle()
         self._load = Ring(folder / "load.ring", MOST_IN_LOAD)
         self._tasks: dict[Path, Ring] = {}
         self._run = run

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cumulet.core.api import Json
+from cumulet.core.notes import NodeNote, read_number
+from cumulet.core.quantities import parse_quantity
 from cumulet.monitor.ring import Bin
 from cumulet.packing import TASK_LABEL
-from cumulet.tasks import Measured, parse_quantity
+from cumulet.tasks import Measured
 
 NODES = "/api/v1/nodes"
 NODE_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 POD_METRICS = "/apis/metrics.k8s.io/v1beta1/pods"
-GPU_NOTE = "edge.cumulet.dev/gpu-busy"
-"""Annotation of a node: percent of its GPU that is busy, by whoever watches it there."""
 USUAL = 0.95
 """A task's need is what it uses in so many of its bins: one lucky or unlucky bin does not count."""
 MIB = 1 << 20
@@ -58,9 +58,9 @@ def sum_load(nodes: Sequence[Json], metrics: Sequence[Json]) -> SiteLoad | None:
             continue
         have.add(node["status"]["allocatable"])
         used.add(each["usage"])
-        note = node["metadata"].get("annotations", {}).get(GPU_NOTE)
-        if note is not None:
-            busy.append(_read_percent(note))
+        notes = node["metadata"].get("annotations", {})
+        if NodeNote.GPU_BUSY in notes:
+            busy.append(min(100.0, read_number(notes, NodeNote.GPU_BUSY)))
     if not have.cpu or not have.memory:
         return None
     gpu = sum(busy) / len(busy) if busy else 0.0
@@ -116,10 +116,3 @@ class _Sum:
     def add(self, amounts: Mapping[str, str]) -> None:
         self.cpu += parse_quantity(amounts.get("cpu", "0"))
         self.memory += parse_quantity(amounts.get("memory", "0"))
-
-
-def _read_percent(text: str) -> float:
-    try:
-        return min(100.0, max(0.0, float(text)))
-    except ValueError:
-        return 0.0

@@ -5,7 +5,7 @@
 server; who wants it imports it by name, because a device that only sends has no web server.
 """
 
-from cumulet.spool.disk import Disk
+from cumulet.spool.disk import Disk, make_folders
 from cumulet.spool.entry import Entry, make_id
 from cumulet.spool.inbox import Arrival, ConflictError, FullError, Inbox
 from cumulet.spool.look import Waiting, look_at
@@ -28,6 +28,7 @@ __all__ = [
     "Waiting",
     "look_at",
     "make_client",
+    "make_folders",
     "make_id",
     "relay",
 ]

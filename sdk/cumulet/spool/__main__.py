@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cumulet.core.errors import CumuletError, UsageError
 from cumulet.spool.look import FOLDER, look_at
-from cumulet.spool.node import NodeSettings, run_node
+from cumulet.spool.node import Gather, NodeSettings, run_node
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,11 +33,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", type=Path, help="of this tier")
     parser.add_argument("--trusted", action="append", default=[], metavar="NAME", help="a hub below; may be repeated")
     parser.add_argument("--mark", type=int, default=0, help="firewall mark of what goes up: 7103 with cumulet.uplink")
+    parser.add_argument("--reports", type=Path, help="folder of the recorder's reports, which go up as well")
     return parser
 
 
-def make_settings(given: argparse.Namespace) -> NodeSettings:
-    """The settings of a command line, or of the document that it names. Raises UsageError."""
+def make_settings(given: argparse.Namespace) -> tuple[NodeSettings, Path | None]:
+    """What a command line says, or the document that it names: settings, folder of reports. Raises UsageError."""
     if given.file is not None:
         from cumulet.spool.document import load_spool  # noqa: PLC0415  (reads documents, slow to import)
 
@@ -46,14 +47,23 @@ def make_settings(given: argparse.Namespace) -> NodeSettings:
         raise UsageError("which cluster is this?", hint="--name NAME")
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
     words |= {"budget": given.budget << 20, "up": tuple(given.up), "trusted": frozenset(given.trusted)}
-    return NodeSettings(**words)
+    return NodeSettings(**words), given.reports
 
 
-async def serve(settings: NodeSettings) -> None:
+def make_gather(folder: Path | None) -> Gather:
+    """What brings the reports of a folder; nothing without one."""
+    if folder is None:
+        return lambda take: 0
+    from cumulet.monitor import Reports  # noqa: PLC0415  (slow to import)
+
+    return Reports(folder).hand_on
+
+
+async def serve(settings: NodeSettings, reports: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises CumuletError."""
     from cumulet.uplink import is_open  # noqa: PLC0415  (reads documents, which the show has no use for)
 
-    task = asyncio.ensure_future(run_node(settings, is_open))
+    task = asyncio.ensure_future(run_node(settings, is_open, make_gather(reports)))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -76,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "show":
             sys.stdout.write(json.dumps(show(given.folder)) + "\n")
         else:
-            asyncio.run(serve(make_settings(given)))
+            asyncio.run(serve(*make_settings(given)))
     except CumuletError as error:
         sys.stderr.write(error.report())
         return error.exit_code

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cumulet.core.errors import UsageError
+from cumulet.core.errors import CumuletError, UsageError
 from cumulet.spool.inbox import Inbox
 from cumulet.spool.relay import relay
 from cumulet.spool.send import Outcome, Sender, Target, make_client
@@ -25,6 +25,9 @@ ROUND_SECONDS = 0.5
 TIDY_SECONDS = 3600.0
 PARTIAL_SECONDS = 14 * 86400.0
 log = logging.getLogger("cumulet.spool")
+Take = Callable[[str, bytes], object]
+Gather = Callable[[Take], int]
+"""Hands what else waits on this device to a function, each with an id of its own, and forgets what that has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,10 @@ def check_settings(settings: NodeSettings) -> None:
         )
 
 
-async def run_node(settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True) -> None:
-    """Run a tier until cancelled. `permit` is the uplink's. Raises CumuletError."""
+async def run_node(
+    settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True, gather: Gather = lambda take: 0
+) -> None:
+    """Run a tier until cancelled. `permit` is the uplink's; `gather` brings reports. Raises CumuletError."""
     from aiohttp import web  # noqa: PLC0415  (the extra `hub`)
 
     from cumulet.spool import receive  # noqa: PLC0415  (the extra `hub`)
@@ -85,7 +90,9 @@ async def run_node(settings: NodeSettings, permit: Callable[[str], bool] = lambd
         await runner.setup()
         await web.TCPSite(runner, settings.listen, settings.port, ssl_context=trust).start()
         log.info("%s: takes results at %s", settings.name, runner.addresses[0][1])
-        await asyncio.gather(_hand_on(settings, inbox, spool), _tidy(inbox), _send(settings, spool, permit, stop))
+        await asyncio.gather(
+            _hand_on(settings, inbox, spool, gather), _tidy(inbox), _send(settings, spool, permit, stop)
+        )
     finally:
         stop.set()
         await runner.cleanup()
@@ -98,10 +105,27 @@ def make_rule(settings: NodeSettings) -> Callable[[str, str], bool]:
     return lambda peer, origin: peer == origin or peer in settings.trusted or peer == settings.name
 
 
-async def _hand_on(settings: NodeSettings, inbox: Inbox, spool: Spool) -> None:
+async def _hand_on(settings: NodeSettings, inbox: Inbox, spool: Spool, gather: Gather) -> None:
+    told = ""
     while settings.up:
         await asyncio.to_thread(relay, inbox, spool)
+        line = await asyncio.to_thread(gather_reports, spool, gather)
+        if line != told:
+            log.warning("%s", line) if line else log.info("%s: reports go up again", settings.name)
+        told = line
         await asyncio.sleep(ROUND_SECONDS)
+
+
+def gather_reports(spool: Spool, gather: Gather) -> str:
+    """Put what waits into the spool; why not all of it could be put, or nothing. What could not, waits where it is.
+
+    A cut between the two leaves a report in both; the next call puts the same id again, which changes nothing.
+    """
+    try:
+        gather(lambda name, content: spool.put(content, id=name, meta={"kind": "report"}))
+    except (CumuletError, OSError) as error:
+        return str(error)
+    return ""
 
 
 async def _tidy(inbox: Inbox) -> None:

@@ -12,8 +12,8 @@ from cumulet.central.hub.sky import read_sky
 from cumulet.central.hub.sums import count_below
 from cumulet.central.kube import Json
 from cumulet.central.protocol import AVAILABLE, AVAILABLE_CLAIM, BELOW_CLAIM, SERIAL, TIER_CLAIM, TIERS, VALUES_CLAIM
-from cumulet.central.quantities import parse_quantity
 from cumulet.core.errors import CumuletError
+from cumulet.core.quantities import parse_quantity
 
 MOST_SHOWN = 300
 # What needs somebody comes first.
