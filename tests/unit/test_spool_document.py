@@ -21,7 +21,7 @@ def write(folder: Path, text: str) -> Path:
 def test_a_document_is_what_the_words_of_a_command_line_are(tmp_path: Path) -> None:
     text = (
         "name: pier-7\nup: [https://mast-12.example:8444]\nauthority: hub.crt\ncertificate: agent.crt\nkey: agent.key\n"
-        "mark: 7103\nbudget: 64\ntrusted: [mast-12]\n"
+        "mark: 7103\nbudget: 64\ntrusted: [mast-12]\nreports: /var/lib/cumulet/monitor/reports\n"
     )
     path = write(tmp_path, text)
     expected = NodeSettings(
@@ -35,9 +35,12 @@ def test_a_document_is_what_the_words_of_a_command_line_are(tmp_path: Path) -> N
         trusted=frozenset({"mast-12"}),
         mark=7103,
     )
-    assert load_spool(path) == expected
-    assert make_settings(make_parser().parse_args(["run", "--file", str(path)])) == expected
-    assert load_spool(write(tmp_path, "name: pier-7\n")) == NodeSettings("pier-7", Path("/var/lib/cumulet/results"))
+    reports = Path("/var/lib/cumulet/monitor/reports")
+    assert load_spool(path) == (expected, reports)
+    assert make_settings(make_parser().parse_args(["run", "--file", str(path)])) == (expected, reports)
+    plain = NodeSettings("pier-7", Path("/var/lib/cumulet/results"))
+    assert load_spool(write(tmp_path, "name: pier-7\n")) == (plain, None)
+    assert make_settings(make_parser().parse_args(["run", "--name", "pier-7"])) == (plain, None)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_settings(given: argparse.Namespace) -> NodeSettings:
-    """The settings of a command line, or of the document that it names. Raises UsageError."""
+def make_settings(given: argparse.Namespace) -> tuple[NodeSettings, Path | None]:
+    """What a command line says, or the document that it names: settings, folder of reports. Raises UsageError."""
     if given.file is not None:
         from cumulet.spool.document import load_spool  # noqa: PLC0415  (reads documents, slow to import)
 
@@ -47,7 +47,7 @@ def make_settings(given: argparse.Namespace) -> NodeSettings:
         raise UsageError("which cluster is this?", hint="--name NAME")
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
     words |= {"budget": given.budget << 20, "up": tuple(given.up), "trusted": frozenset(given.trusted)}
-    return NodeSettings(**words)
+    return NodeSettings(**words), given.reports
 
 
 def make_gather(folder: Path | None) -> Gather:
@@ -86,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "show":
             sys.stdout.write(json.dumps(show(given.folder)) + "\n")
         else:
-            asyncio.run(serve(make_settings(given), given.reports))
+            asyncio.run(serve(*make_settings(given)))
     except CumuletError as error:
         sys.stderr.write(error.report())
         return error.exit_code

@@ -32,14 +32,15 @@ class SpoolDocument(BaseModel):
     certificate: str = Field("", description="Of this tier.")
     key: str = Field("", description="Of this tier.")
     trusted: tuple[Name, ...] = Field((), description="Hubs below, which bring results of their children.")
+    reports: str = Field("", description="Folder of the recorder's reports, which go up as well.")
     mark: int = Field(0, ge=0, lt=1 << 32, description="Firewall mark of what goes up: 7103 with the uplink.")
 
 
-def load_spool(path: Path) -> NodeSettings:
-    """The settings in a file. Raises UsageError with every problem."""
+def load_spool(path: Path) -> tuple[NodeSettings, Path | None]:
+    """The settings in a file, and the folder of reports. Raises UsageError with every problem."""
     found = validate_whole(SpoolDocument, load_document(path, kind="spool"), "spool", find_problems)
     files = {name: path.parent / text for name in CERTIFICATES if (text := getattr(found, name))}
-    return NodeSettings(
+    settings = NodeSettings(
         name=found.name,
         folder=path.parent / found.folder,
         listen=found.listen,
@@ -52,6 +53,7 @@ def load_spool(path: Path) -> NodeSettings:
         certificate=files.get("certificate"),
         key=files.get("key"),
     )
+    return settings, path.parent / found.reports if found.reports else None
 
 
 CERTIFICATES = ("authority", "certificate", "key")
