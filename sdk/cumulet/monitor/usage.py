@@ -1,4 +1,4 @@
-"""What a site and its tasks use now: read from the metrics of the cluster, summed by pure functions."""
+"""What a site and its tasks use now, from the metrics of the cluster. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cumulet.core.api import Api, Json
+from cumulet.core.api import Json
 from cumulet.core.notes import NodeNote, read_number
 from cumulet.core.quantities import parse_quantity
 from cumulet.monitor.ring import Bin
@@ -33,7 +33,10 @@ class SiteLoad:
 
 @dataclass(frozen=True, slots=True)
 class TaskUsage:
-    """The containers of one task now. `cpu` in thousandths of a processor, `memory` in bytes, each of one container."""
+    """The containers of one task now. `cpu` in thousandths of a processor, `memory` in bytes, each of one container.
+
+    `memory_all` is of all of them together.
+    """
 
     namespace: str
     task: str
@@ -41,19 +44,7 @@ class TaskUsage:
     cpu_mean: float
     cpu_most: float
     memory_most: int
-
-
-async def read_load(api: Api) -> SiteLoad | None:
-    """How busy the site is; None if no node's metrics are there. Raises TargetError if the cluster does not answer."""
-    nodes = (await api.call("GET", NODES))["items"]
-    metrics = (await api.call("GET", NODE_METRICS)).get("items", [])
-    return sum_load(nodes, metrics)
-
-
-async def read_usage(api: Api) -> list[TaskUsage]:
-    """What the containers of tasks use. Raises TargetError if the cluster does not answer."""
-    found = await api.call("GET", POD_METRICS, query={"labelSelector": TASK_LABEL})
-    return sum_usage(found.get("items", []))
+    memory_all: int = 0
 
 
 def sum_load(nodes: Sequence[Json], metrics: Sequence[Json]) -> SiteLoad | None:
@@ -96,6 +87,7 @@ def sum_usage(items: Sequence[Json]) -> list[TaskUsage]:
             float(sum(pod.cpu for pod in pods) * 1000 / len(pods)),
             float(max(pod.cpu for pod in pods) * 1000),
             int(max(pod.memory for pod in pods)),
+            int(sum(pod.memory for pod in pods)),
         )
         for (namespace, task), pods in sorted(tasks.items())
     ]

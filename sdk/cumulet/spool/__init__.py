@@ -1,13 +1,14 @@
 """Store and forward: results stay at the edge first and go upward when there is a way.
 
 `Spool` keeps what must go up, `Sender` sends it, `Inbox` takes it in at the tier above, each id once,
-`relay` hands on what has arrived to the next spool. `receive` is the inbox as a web server; who wants it
-imports it by name, because a device that only sends has no web server.
+`relay` hands on what has arrived to the next spool, `look_at` says how much there is. `receive` is the inbox as a web
+server; who wants it imports it by name, because a device that only sends has no web server.
 """
 
 from cumulet.spool.disk import Disk, make_folders
 from cumulet.spool.entry import Entry, make_id
 from cumulet.spool.inbox import Arrival, ConflictError, FullError, Inbox
+from cumulet.spool.look import Waiting, look_at
 from cumulet.spool.relay import relay
 from cumulet.spool.send import Outcome, Sender, Target, make_client
 from cumulet.spool.store import Spool, SpoolFullError
@@ -24,6 +25,8 @@ __all__ = [
     "Spool",
     "SpoolFullError",
     "Target",
+    "Waiting",
+    "look_at",
     "make_client",
     "make_folders",
     "make_id",

@@ -9,10 +9,11 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError, UsageError
+from cumulet.spool.look import FOLDER, look_at
 from cumulet.spool.node import Gather, NodeSettings, run_node
 
 
@@ -20,7 +21,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The words that it understands."""
     parser = argparse.ArgumentParser("cumulet.spool", description="Results of a tier: taken in, kept, sent up.")
     parser.add_argument("verb", choices=["run", "show"])
-    parser.add_argument("--folder", type=Path, default=Path("/var/lib/cumulet/results"), help="[%(default)s]")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="[%(default)s]")
+    parser.add_argument("--file", type=Path, help="spool.yaml, in place of all other words of `run`")
     parser.add_argument("--name", default="", help="the cluster's name")
     parser.add_argument("--listen", default="127.0.0.1", help="address of the entry [%(default)s]")
     parser.add_argument("--port", type=int, default=8444, help="its port [%(default)s]")
@@ -35,13 +37,17 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_settings(given: argparse.Namespace) -> NodeSettings:
-    """The settings of a command line. Raises UsageError."""
+def make_settings(given: argparse.Namespace) -> tuple[NodeSettings, Path | None]:
+    """What a command line says, or the document that it names: settings, folder of reports. Raises UsageError."""
+    if given.file is not None:
+        from cumulet.spool.document import load_spool  # noqa: PLC0415  (reads documents, slow to import)
+
+        return load_spool(given.file)
     if not given.name:
         raise UsageError("which cluster is this?", hint="--name NAME")
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
     words |= {"budget": given.budget << 20, "up": tuple(given.up), "trusted": frozenset(given.trusted)}
-    return NodeSettings(**words)
+    return NodeSettings(**words), given.reports
 
 
 def make_gather(folder: Path | None) -> Gather:
@@ -67,16 +73,9 @@ async def serve(settings: NodeSettings, reports: Path | None) -> None:
 
 
 def show(folder: Path) -> dict[str, int]:
-    """What waits in a tier's folder: entries and bytes, seen from outside, since its process has the spool."""
-    waiting = list((folder / "spool/entries").glob("*/data"))
-    arrived = list((folder / "inbox/arrived").glob("*"))
-    broken = list((folder / "spool/broken").glob("*"))
-    return {
-        "waiting": len(waiting),
-        "waiting_bytes": sum(path.stat().st_size for path in waiting),
-        "arrived": len(arrived),
-        "broken": len(broken),
-    }
+    """What waits in a tier's folder: entries and bytes."""
+    found = asdict(look_at(folder))
+    return {name: found[name] for name in ("waiting", "waiting_bytes", "arrived", "broken")}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -87,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "show":
             sys.stdout.write(json.dumps(show(given.folder)) + "\n")
         else:
-            asyncio.run(serve(make_settings(given), given.reports))
+            asyncio.run(serve(*make_settings(given)))
     except CumuletError as error:
         sys.stderr.write(error.report())
         return error.exit_code
