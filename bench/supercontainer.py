@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cumulet.core import proc
+from cumulet.core.deadline import Deadline
 from cumulet.supercontainer import Member, make_trust
 from cumulet.supercontainer.inside import wire
 from cumulet.supercontainer.inside.setting import read_setting
@@ -139,9 +140,12 @@ def measure_line(spaces: list[tuple[str, str]], mebibytes: int) -> float:
     """MiB a second of plain TCP from the second namespace to the first, through sockets that are tuned as ours."""
     words = [sys.executable, HERE, "--play"]
     receiver = proc.spawn(["ip", "netns", "exec", spaces[0][0], *words, "receive", str(mebibytes), "/tmp/clsb-line"])
-    time.sleep(0.5)
-    proc.run(["ip", "netns", "exec", spaces[1][0], *words, "send", spaces[0][1], str(mebibytes)])
-    receiver.wait()
+    try:
+        proc.run(["ip", "netns", "exec", spaces[1][0], *words, "send", spaces[0][1], str(mebibytes)])
+        receiver.wait()
+    finally:
+        # A namespace whose process lives does not go.
+        proc.stop(receiver)
     found = float(Path("/tmp/clsb-line").read_text())
     Path("/tmp/clsb-line").unlink()
     return found
@@ -283,7 +287,16 @@ def play_work(start: str, group: str, log: str) -> None:
 def play_send(address: str, mebibytes: str) -> None:
     """Plain bytes, as fast as they go."""
     data = random.Random(1).randbytes(MEBI)
-    with socket.create_connection((address, PORT)) as connection:
+    deadline = Deadline.after(30)
+    while True:
+        try:
+            connection = socket.create_connection((address, PORT), timeout=30)
+            break
+        except ConnectionRefusedError:
+            # On a busy computer the other side takes its time to start.
+            deadline.check("the receiver listens")
+            deadline.sleep(0.1)
+    with connection:
         wire.tune(connection)
         for _ in range(int(mebibytes)):
             connection.sendall(data)
