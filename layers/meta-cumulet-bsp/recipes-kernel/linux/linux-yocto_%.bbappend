@@ -1,4 +1,5 @@
-FILESEXTRAPATHS:prepend := "${THISDIR}/linux-yocto:"
+# Every folder of this list is part of the kernel for whoever has it in the list: other machines have not.
+FILESEXTRAPATHS:prepend:cumulet-board := "${THISDIR}/linux-yocto:"
 
 COMPATIBLE_MACHINE:cumulet-board = "^cumulet-board$"
 KBRANCH:cumulet-board = "v6.18/standard/base"

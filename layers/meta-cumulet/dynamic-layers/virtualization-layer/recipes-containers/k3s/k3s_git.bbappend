@@ -1,4 +1,4 @@
-FILESEXTRAPATHS:prepend := "${THISDIR}/k3s:"
+FILESEXTRAPATHS:prepend:cumulet := "${THISDIR}/k3s:"
 
 # A node's units, settings and links come from cumulet-kubernetes; what is of no use on a phone stays out.
 SRC_URI:append:cumulet = " file://plugins.conf file://layers.yaml"
