@@ -135,7 +135,9 @@ def test_a_recorder_publishes_for_the_agent_and_for_the_sky(tmp_path: Path, monk
 
     async def record() -> None:
         task = asyncio.create_task(recorder.run(told.append, every=60))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while not load_status((run / "status.json").read_text()).note:
+                await asyncio.sleep(0.01)
         task.cancel()
 
     asyncio.run(record())
