@@ -24,6 +24,7 @@ COMMANDS = {
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
     "hub": Entry("cumulet_builder.commands.hub:hub", "The place that sites register at."),
     "agent": Entry("cumulet_builder.commands.agent:agent", "What a cluster runs to be under a hub."),
+    "deploy": Entry("cumulet_builder.commands.deploy:deploy", "Tasks from the centre to its sites, and their results."),
     "task": Entry("cumulet_builder.commands.task:task", "AI tasks: what they need, and on which nodes they go."),
     "super": Entry("cumulet_builder.commands.super:command", "A task on several whole nodes, and its one result."),
     "model": Entry("cumulet_builder.commands.model:model", "Models: signed images, carried once, switched safely."),
