@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import pytest
-from sites import assert_whole, running_lab, until, up, write_site
+from sites import assert_whole, until, up, write_site
 
 from cumulet.site import Site
 from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
-ROOT = Path(__file__).parents[2]
 LISTEN = "import socket, time\nheld = socket.create_server(('', 9999))\ntime.sleep(600)"
 
 
@@ -30,17 +25,6 @@ def answers(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
-    """Nodes of an image with a firewall."""
-    if os.geteuid() != 0:
-        pytest.skip("a lab needs root")
-    out = tmp_path_factory.mktemp("firewall")
-    words = ["build", "lab-node", "--set", "image=lab-firewall", "--set", "firewall.enabled=true", "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "cumulet_builder.cli", *words], cwd=ROOT, check=True)
-    return partial(running_lab, out / "lab-firewall", out / "labs")
 
 
 def test_a_site_comes_up_behind_its_firewall(lab: MakeLab, tmp_path: Path) -> None:

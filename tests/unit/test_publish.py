@@ -75,7 +75,7 @@ def test_everything_people_need_is_in_one_folder(result: Result, out: Path) -> N
     assert (out / "build.log").read_text() == "== built\n"
     assert load_lock(out / "lock.json") == result.lock
     told = json.loads((out / "image.json").read_text())
-    plain = {"image": "edge", "architecture": "arm64", "test": ["base"], "ssh": True, "firewall": False}
+    plain = {"image": "edge", "architecture": "arm64", "test": ["base"], "ssh": True, "firewall": True}
     assert told == {**plain, "kubernetes": None, "modem": None, "gnss": None}
     assert json.loads((out / "board.json").read_text())["board"] == "qemu-arm64"
     assert listing(out.parent) == {"edge"}

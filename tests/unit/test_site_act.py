@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from cumulet.core.errors import TargetError, ToolError
+from cumulet.core.errors import CumuletError, TargetError, ToolError
 from cumulet.site import act, readiness
 from cumulet.site.act import Crew, Event, carry_out, raise_all
 from cumulet.site.actions import Fetch, Late, Phase, Plan, Put, Ready, Run, Step, Wait, describe
@@ -147,6 +147,50 @@ def test_no_more_devices_are_worked_on_than_the_limit(work: Work, limit: int, mo
         host.pause, host.busy = 0.01, busy
     work.run((Phase("w", "workers", tuple(step(name, "x") for name in work.hosts), limit),))
     assert busy[1] == most
+
+
+def test_a_phase_beside_others_is_over_before_the_one_that_needs_it(work: Work) -> None:
+    for name, pause in (("p1", 0.01), ("p3", 0.03)):
+        work.hosts[name].pause = pause
+    ahead = Phase("ahead", "workers", (step("p3", "1"), step("p3", "2")), 8, ("m",))
+    work.run((ahead, Phase("m", "masters", (step("p1", "3"),)), Phase("w", "workers", (step("p2", "4"),))))
+    # The masters do not wait for the workers, and who needs the workers does.
+    assert work.ran.index("p1 runs 3") < work.ran.index("p3 runs 2") < work.ran.index("p2 runs 4") == 3
+    assert len(work.crew.record) == 4
+
+
+def test_errors_of_a_phase_and_of_what_went_on_beside_it_are_one(work: Work) -> None:
+    work.hosts["p3"].pause = 0.01
+    for name in ("p1", "p3"):
+        work.hosts[name].answer = fails()
+    ahead = Phase("ahead", "workers", (step("p3", "1"), step("p3", "never")), 8, ("m",))
+    plan = (ahead, Phase("m", "masters", (step("p1", "2"),)), Phase("w", "workers", (step("p2", "never"),)))
+    with pytest.raises(TargetError, match="2 devices failed") as caught:
+        work.run(plan)
+    assert caught.value.message.count("no luck") == 2
+    assert sorted(work.ran) == ["p1 runs 2", "p3 runs 1"]
+
+
+def test_a_failure_beside_stops_before_the_phase_that_needs_it(work: Work) -> None:
+    work.hosts["p3"].answer = fails()
+    ahead = Phase("ahead", "workers", (step("p3", "1"),), 8, ("m",))
+    plan = (ahead, Phase("m", "masters", (step("p1", "2"),)), Phase("w", "workers", (step("p2", "never"),)))
+    with pytest.raises(CumuletError, match="no luck"):
+        work.run(plan)
+    assert sorted(work.ran) == ["p1 runs 2", "p3 runs 1"]
+
+
+def test_nothing_goes_on_beside_a_run_that_is_interrupted(work: Work) -> None:
+    work.hosts["p3"].pause = 0.01
+
+    def interrupt(words: tuple[str, ...]) -> Result:
+        raise KeyboardInterrupt
+
+    work.hosts["p1"].answer = interrupt
+    ahead = Phase("ahead", "workers", (step("p3", "1"), step("p3", "never")), 8, ("m",))
+    with pytest.raises(KeyboardInterrupt):
+        work.run((ahead, Phase("m", "masters", (step("p1", "2"),))))
+    assert "p3 runs never" not in work.ran
 
 
 def test_files_that_follow_each_other_are_written_in_one_go(work: Work) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cumulet.core.errors import TargetError
 from cumulet.core.files import sha256_text
+from cumulet.kubernetes import make_addons
 from cumulet.kubernetes.kubeadm_documents import make_containerd_config
 from cumulet.site import kubeadm, kubeadm_nodes
 from cumulet.site.actions import Fetch, Late, Plan, Put, Run, Step, Wait, count_steps, describe
@@ -84,7 +85,7 @@ def half_way(facts: SiteFacts, name: str, *, data: bool) -> SiteFacts:
 
 
 def ids(plan: Plan) -> list[str]:
-    return [step.id for phase in plan for step in phase.steps if phase.name not in ("system", "containers")]
+    return [step.id for phase in plan for step in phase.steps if not step.name.startswith(("system", "containers"))]
 
 
 def plan_ids(facts: SiteFacts, prefix: str = "") -> list[str]:
@@ -108,6 +109,8 @@ JOIN_P3 = [
 
 def test_bare_devices_become_a_site() -> None:
     assert plan_ids(make_bare()) == [
+        "workers.prepare@p4",
+        "workers.prepare@p5",
         "kubernetes.control@p1",
         *(each.replace("p3", "p2") for each in JOIN_P3[:-1]),
         "masters.addons@p2",
@@ -126,9 +129,16 @@ def test_bare_devices_become_a_site() -> None:
 def test_phases_say_what_may_run_side_by_side() -> None:
     plan = make_plan(SITE, make_bare(), {})
     assert {phase.name: phase.at_once for phase in plan} == {
-        "system": 8, "containers": 8, "kubernetes": 1, "masters": 1, "admission": 1, "workers": 8, "settle": 1,
+        "system": 8, "ahead": 8, "containers": 8, "kubernetes": 1, "masters": 1, "admission": 1, "workers": 8,
+        "settle": 1,
     }  # fmt: skip
     assert count_steps(plan) == 5 + 5 + len(ids(plan))
+    # Only what asks no cluster, on devices that no server waits for.
+    (ahead,) = [phase for phase in plan if phase.beside]
+    assert {step.host for step in ahead.steps} == {"p4", "p5"}
+    assert set(ahead.beside) == {"containers", "kubernetes", "masters", "admission"}
+    assert not [each for step in ahead.steps for each in step.actions if isinstance(each, Fetch | Wait)]
+    assert not [each for step in ahead.steps for each in step.actions if isinstance(getattr(each, "content", ""), Late)]
 
 
 def test_a_site_as_it_should_be_has_an_empty_plan() -> None:
@@ -228,7 +238,7 @@ def test_a_control_node_with_data_starts_what_it_has() -> None:
 
 def test_a_worker_half_way_in_joins_with_a_new_token() -> None:
     facts = change(make_whole(), "p5", made=False, active=frozenset())
-    assert plan_ids(facts) == ["admission.token@p2", "workers.join@p5", "settle.token@p2"]
+    assert plan_ids(facts) == ["workers.prepare@p5", "admission.token@p2", "workers.join@p5", "settle.token@p2"]
 
 
 def test_a_token_that_an_earlier_run_has_left_is_taken_away() -> None:
@@ -263,6 +273,13 @@ def test_changed_settings_restart_what_reads_them_and_a_balancer_is_reloaded() -
 def test_a_changed_document_changes_settings_and_lets_everybody_stay() -> None:
     steps = ids(make_plan(make_site("addons: [coredns]\n"), make_whole(), {}))
     assert steps == ["masters.addons@p2"]
+
+
+def test_dns_has_two_copies_that_are_never_on_one_node_where_there_are_two() -> None:
+    text = kubeadm.make_manifests(make_site())[0]
+    assert "replicas: 2" in text and "requiredDuringSchedulingIgnoredDuringExecution" in text
+    alone = "".join(each.content for each in make_addons(make_site().cluster).values())
+    assert "podAntiAffinity" not in alone and "replicas: 2" not in alone
 
 
 def test_labels_and_taints_follow_the_roles() -> None:

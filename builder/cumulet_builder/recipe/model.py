@@ -78,7 +78,7 @@ class Ssh(Part):
 class Firewall(Part):
     """What the node answers to beside ssh, Kubernetes and its site."""
 
-    enabled: bool = Field(False, description="Drop what comes in on every other port")
+    enabled: bool = Field(True, description="Drop what comes in on every other port")
     open: tuple[Ports, ...] = Field((), description="More ports, as 8080/tcp or 30000-30100/udp")
 
 

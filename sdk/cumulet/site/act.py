@@ -55,13 +55,43 @@ class Crew:
 
 async def carry_out(plan: Plan, crew: Crew) -> None:
     """Carry a plan out. Raises TargetError that names every host that failed; nothing after that phase is begun."""
-    for phase in plan:
-        async with crew.background:
-            if phase.at_once == 1:
-                for step in phase.steps:
-                    await _do(step, phase, crew)
+    beside: list[tuple[Phase, asyncio.Task[None]]] = []
+    try:
+        for phase in plan:
+            over = [task for other, task in beside if phase.name not in other.beside]
+            beside = [(other, task) for other, task in beside if phase.name in other.beside]
+            await _end(over)
+            if phase.beside:
+                beside.append((phase, asyncio.create_task(_side_by_side(phase, crew))))
                 continue
-            await _side_by_side(phase, crew)
+            async with crew.background:
+                await _carry_phase(phase, crew)
+    except CumuletError as error:
+        # Those end what they have begun, as the hosts of one phase do.
+        await _end([task for _, task in beside], [error])
+    finally:
+        # Interrupted: nothing goes on that nobody waits for.
+        for _, task in beside:
+            task.cancel()
+    await _end([task for _, task in beside])
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]], errors: Sequence[CumuletError] = ()) -> None:
+    """Wait for phases that go on beside others. Raises their errors, and `errors`, as one."""
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    found = [each for each in results if isinstance(each, BaseException)]
+    for each in found:
+        if not isinstance(each, CumuletError):
+            raise each
+    raise_all([*errors, *(each for each in found if isinstance(each, CumuletError))])
+
+
+async def _carry_phase(phase: Phase, crew: Crew) -> None:
+    if phase.at_once > 1:
+        await _side_by_side(phase, crew)
+        return
+    for step in phase.steps:
+        await _do(step, phase, crew)
 
 
 async def _side_by_side(phase: Phase, crew: Crew) -> None:

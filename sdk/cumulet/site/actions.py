@@ -131,12 +131,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Steps that belong together. With `at_once` 1 they run in their order; else hosts run side by side."""
+    """Steps that belong together. With `at_once` 1 they run in their order; else hosts run side by side.
+
+    `beside`: names of phases that may come meanwhile; before any other one all of these steps are over.
+    """
 
     name: str
     title: str
     steps: tuple[Step, ...]
     at_once: int = 1
+    beside: tuple[str, ...] = ()
 
 
 Plan = tuple[Phase, ...]

@@ -247,6 +247,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
         click.echo("nothing to do")
     for phase in plan:
         side = f", {phase.at_once} devices side by side" if phase.at_once > 1 else ""
+        side += f", beside {', '.join(phase.beside)}" if phase.beside else ""
         click.echo(click.style(f"{phase.name}: {phase.title}{side}", bold=True))
         for step in phase.steps:
             click.echo(f"  {step.host}: {step.title} ({step.why})")
@@ -268,7 +269,8 @@ def make_phase(phase: Any) -> dict[str, object]:
         }
         for step in phase.steps
     ]
-    return {"phase": phase.name, "title": phase.title, "at_once": phase.at_once, "steps": steps}
+    told = {"phase": phase.name, "title": phase.title, "at_once": phase.at_once, "beside": list(phase.beside)}
+    return {**told, "steps": steps}
 
 
 def show_status(found: SiteStatus) -> None:

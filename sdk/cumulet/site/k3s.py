@@ -51,6 +51,11 @@ def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
     return [phase for phase in phases if phase.steps]
 
 
+def make_ahead(site: SiteDocument, facts: SiteFacts) -> list[Step]:
+    """Nothing: an agent's settings come with the token that lets it in."""
+    return []
+
+
 def list_paths(site: SiteDocument, node: SiteNode) -> list[str]:
     """The files of a device whose digests a plan looks at."""
     serves = node.role in ("single", "master")

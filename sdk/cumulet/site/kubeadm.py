@@ -25,7 +25,6 @@ from cumulet.kubernetes import (
     Setup,
     make_addons,
     make_containerd_config,
-    make_taints,
     make_yaml,
 )
 from cumulet.kubernetes import kubeadm as nodes
@@ -51,9 +50,9 @@ from cumulet.site.kubeadm_nodes import (
     make_setup,
     units_of,
 )
+from cumulet.site.kubeadm_settle import make_settle
 from cumulet.site.model import BALANCER, SiteDocument, SiteNode
 from cumulet.site.parts import (
-    ROLE_LABELS,
     UNKNOWN,
     is_changed,
     make_node,
@@ -67,9 +66,10 @@ from cumulet.site.parts import (
 )
 from cumulet.site.tokens import make_token_manifest
 
-__all__ = ["list_paths", "make_phases"]
+__all__ = ["list_paths", "make_ahead", "make_phases"]
 
 
+DNS_COPIES: Final = 2
 REFUSALS: Final = (
     ("Unauthorized", "the token that lets it in has expired, or was taken away"),
     ("certificate signed by unknown authority", "whoever answers as the API server is not of this site"),
@@ -80,33 +80,39 @@ REFUSALS: Final = (
 def make_phases(site: SiteDocument, facts: SiteFacts) -> list[Phase]:
     """The phases from the cluster's start to the last worker; steps that the facts make needless are not there."""
     servers = _make_servers(site, facts)
-    workers = [step for node in site.nodes if node.role == "worker" for step in _make_worker(site, node, facts)]
+    workers = [step for node in site.worker_nodes for step in _make_worker(site, node, facts)]
+    runtimes = [step for node in site.servers for step in _make_runtime(node, facts)]
     first = Phase(
         "kubernetes", "start the cluster", tuple(step for step in servers if step.name.startswith("kubernetes"))
     )
     masters = tuple(step for step in servers if not step.name.startswith("kubernetes"))
     phases = [
-        Phase("containers", "the container runtime", tuple(_make_runtime(site, facts)), site.at_once),
+        Phase("containers", "the container runtime", tuple(runtimes), site.at_once),
         first,
         Phase("masters", "masters, one at a time", masters),
         Phase("admission", "what lets workers in", tuple(_make_admission(site, facts))),
         Phase("workers", "workers, side by side", tuple(workers), site.at_once),
-        Phase("settle", "every device is Ready", tuple(_make_settle(site, facts))),
+        Phase("settle", "every device is Ready", tuple(make_settle(site, facts))),
     ]
     return [phase for phase in phases if phase.steps]
 
 
-def _make_runtime(site: SiteDocument, facts: SiteFacts) -> list[Step]:
+def make_ahead(site: SiteDocument, facts: SiteFacts) -> list[Step]:
+    """What is done on workers before there is a cluster to join."""
+    return [
+        step for node in site.worker_nodes for step in (*_make_runtime(node, facts), *_make_prepare(site, node, facts))
+    ]
+
+
+def _make_runtime(node: SiteNode, facts: SiteFacts) -> list[Step]:
     """The container runtime's settings, which depend on the device's kernel."""
-    steps = []
-    for node in site.nodes:
-        made = make_node(node, facts.hosts[node.name])
-        text = make_containerd_config(made)
-        if is_changed(RUNTIME_CONFIG, text, facts.hosts[node.name]):
-            why = f"control groups version {made.cgroup}{', restricted' if made.restricted else ''}"
-            actions = (Put(RUNTIME_CONFIG, text.content), Run(("systemctl", "restart", "containerd.service")))
-            steps.append(Step("containers.settings", node.name, "settings of the container runtime", why, actions))
-    return steps
+    made = make_node(node, facts.hosts[node.name])
+    text = make_containerd_config(made)
+    if not is_changed(RUNTIME_CONFIG, text, facts.hosts[node.name]):
+        return []
+    why = f"control groups version {made.cgroup}{', restricted' if made.restricted else ''}"
+    actions = (Put(RUNTIME_CONFIG, text.content), Run(("systemctl", "restart", "containerd.service")))
+    return [Step("containers.settings", node.name, "settings of the container runtime", why, actions)]
 
 
 def _make_servers(site: SiteDocument, facts: SiteFacts) -> list[Step]:
@@ -261,7 +267,8 @@ def _make_serve(node: SiteNode, why: str, prefix: str) -> Step:
 
 def make_manifests(site: SiteDocument) -> tuple[str, str, str]:
     """Everything that runs in the cluster by itself, as YAML; a note that says so, and the digest in the note."""
-    text = "---\n".join(each.content for each in make_addons(site.cluster).values())
+    dns = min(DNS_COPIES, sum(node.role != "control" for node in site.nodes))
+    text = "---\n".join(each.content for each in make_addons(site.cluster, dns=dns).values())
     digest = sha256_text(text)[:16]
     note = make_yaml(
         {
@@ -299,7 +306,7 @@ def _make_addons(site: SiteDocument, facts: SiteFacts, prefix: str) -> list[Step
 
 def _make_admission(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     steps = []
-    joining = [node.name for node in site.nodes if node.role == "worker" and not facts.hosts[node.name].made]
+    joining = [node.name for node in site.worker_nodes if not facts.hosts[node.name].made]
     if joining:
         manifest = Late("a new token", lambda vault: make_token_manifest(vault["token"], int(vault["token-life"])))
         # kubeadm refuses the name of a node that was half-way in and is Ready.
@@ -316,11 +323,9 @@ def _make_admission(site: SiteDocument, facts: SiteFacts) -> list[Step]:
     return steps
 
 
-def _make_worker(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
-    host = facts.hosts[node.name]
-    if host.made:
-        return _make_kept(site, node, facts)
-    made = make_node(node, host)
+def _make_prepare(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
+    if facts.hosts[node.name].made:
+        return []
     # What an earlier try has left would be taken for a node that is in.
     left = (
         "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -332,6 +337,16 @@ def _make_worker(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[S
         Run(("systemctl", "stop", "kubelet.service")),
         Run(("rm", "-rf", *left)),
         *make_puts(make_setup(site, node, facts)),
+    )
+    return [Step("workers.prepare", node.name, "its settings", "is not in yet", actions)]
+
+
+def _make_worker(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Step]:
+    host = facts.hosts[node.name]
+    if host.made:
+        return _make_kept(site, node, facts)
+    made = make_node(node, host)
+    actions: tuple[Action, ...] = (
         *(Put(path, _make_late_join(site.cluster, made, path), 0o600) for path in (f"{CONFIG}/join.yaml", DISCOVERY)),
         *(Put(path, take(f"client{path}"), 0o600) for path in CLIENTS),
         Run(("systemctl", "restart", "cumulet-network.service", "cumulet-balancer.service")),
@@ -348,44 +363,3 @@ def _make_late_join(cluster: Cluster, node: Node, path: str) -> Late:
         return nodes.make_node_setup(cluster, node, [], join).files[path].content
 
     return Late(f"{Path(path).name}: where to join, with which token", make)
-
-
-def _make_settle(site: SiteDocument, facts: SiteFacts) -> list[Step]:
-    first = site.masters[0]
-    waiting = [node for node in site.nodes if not facts.nodes.get(node.name, UNKNOWN).ready]
-    steps = []
-    if waiting:
-        why = f"not Ready when last seen: {', '.join(node.name for node in waiting)}"
-        steps.append(Step("settle.ready", first.name, "every device is Ready", why, (wait_nodes(waiting, KUBECTL),)))
-    marks = [action for node in site.nodes for action in _make_marks(site, node, facts)]
-    if marks:
-        steps.append(
-            Step("settle.roles", first.name, "roles as labels and taints", "not as they should be", tuple(marks))
-        )
-    joining = any(not facts.hosts[node.name].made for node in site.nodes if node.role == "worker")
-    if joining or facts.tokens:
-        # One that a run left which was cut off would let devices in for half an hour more.
-        steps.append(Step("settle.token", first.name, "take the token away", "all workers are in", (Run(DROP_TOKENS),)))
-    return steps
-
-
-def _make_marks(site: SiteDocument, node: SiteNode, facts: SiteFacts) -> list[Action]:
-    """What tells the API server of a node's role; a kubelet says it once, when it registers, and roles change."""
-    # A worker that joins registers anew; what was known under its name is gone by then.
-    joins = node.role == "worker" and not facts.hosts[node.name].made
-    known = UNKNOWN if joins else facts.nodes.get(node.name, UNKNOWN)
-    label = ROLE_LABELS.get(node.role, "")
-    words = [f"{each}-" for each in set(ROLE_LABELS.values()) & known.labels - {label}]
-    if label and label not in known.labels:
-        words.append(f"{label}=")
-    actions: list[Action] = []
-    if words:
-        actions.append(Run((*KUBECTL, "label", "--overwrite", "node", node.name, *sorted(words))))
-    wanted = {taint["key"] for taint in make_taints(site.cluster, make_node(node, facts.hosts[node.name]))}
-    have = set(ROLE_LABELS.values()) & known.taints
-    # A node that is not known yet registers with its own.
-    words = [f"{each}-" for each in have - wanted]
-    words += [f"{each}=:NoSchedule" for each in wanted - have] if known.name else []
-    if words:
-        actions.append(Run((*KUBECTL, "taint", "--overwrite", "node", node.name, *sorted(words))))
-    return actions

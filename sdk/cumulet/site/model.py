@@ -196,6 +196,11 @@ class SiteDocument(Part):
         return tuple(node for node in self.nodes if node.role in ("single", "master"))
 
     @property
+    def worker_nodes(self) -> tuple[SiteNode, ...]:
+        """The nodes that are no servers, in order."""
+        return tuple(node for node in self.nodes if node.role == "worker")
+
+    @property
     def control(self) -> SiteNode:
         """The control node, or the only one."""
         return self.servers[0]

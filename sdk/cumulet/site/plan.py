@@ -2,6 +2,9 @@
 
 preflight -> packages -> distribute -> system -> containers -> Kubernetes -> masters one
 at a time -> workers side by side -> scripts -> AI runtime images and models -> register
+
+What workers need before there is a cluster is done while the masters, which wait for
+each other most of the time, join.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Protocol
+from typing import Final, Protocol
 
 from cumulet.kubernetes import Text
 from cumulet.site import k3s, kubeadm, packages
@@ -22,10 +25,15 @@ from cumulet.site.scripting import list_script_paths, make_script_steps
 
 SITE_FILE = "/etc/cumulet/site.json"
 HOSTS_FILE = "/etc/hosts"
+BESIDE: Final = ("containers", "kubernetes", "masters", "admission")
+"""Phases of servers, during which workers get what needs no cluster."""
 
 
 class Distribution(Protocol):
     """How one distribution is brought up. Pure."""
+
+    def make_ahead(self, site: SiteDocument, facts: SiteFacts) -> list[Step]:
+        """What is done on workers before there is a cluster to join."""
 
     def make_phases(self, site: SiteDocument, facts: SiteFacts) -> list[Phase]:
         """From the first server to the last worker."""
@@ -40,10 +48,13 @@ DISTRIBUTIONS: Mapping[str, ModuleType] = {"kubeadm": kubeadm, "k3s": k3s}
 def make_plan(site: SiteDocument, facts: SiteFacts, sources: Sources) -> Plan:
     """Everything that is to be done, in order. Empty if the site is as its document says."""
     distribution = DISTRIBUTIONS[site.distribution]
-    system = [step for node in site.nodes for step in _make_system(site, node, facts)]
+    system = [step for node in site.servers for step in _make_system(site, node, facts)]
+    ahead = [step for node in site.worker_nodes for step in _make_system(site, node, facts)]
+    ahead += distribution.make_ahead(site, facts)
     phases = [
         *packages.make_early_phases(site, facts),
         Phase("system", "names and identity", tuple(system), site.at_once),
+        Phase("ahead", "workers: what needs no cluster", tuple(ahead), site.at_once, BESIDE),
         *distribution.make_phases(site, facts),
         *packages.make_image_phases(site, facts),
         Phase("scripts", "programs of your own", tuple(make_script_steps(site, facts, sources)), site.at_once),
