@@ -28,6 +28,11 @@ TASK = "version: 1\ntask: detect\nimage: detect:1\ncpu: 15\n"
         (["task.yaml", "--wait", "soon"], "error: --wait: not a time: 'soon'; write it like 10m\n"),
         (["task.yaml", "--to", "tier=edge"], "error: which hub?\nhint: --kubeconfig FILE\n"),
         (["status", "detect"], "error: which hub?\nhint: --kubeconfig FILE\n"),
+        (["results", "detect", "--to", "x"], "error: where do results arrive?\nhint: --from https://centre:8444\n"),
+        (
+            ["results", "detect", "--to", "x", "--from", "https://c"],
+            "error: who are you to the top?\nhint: --kubeconfig",
+        ),
         (["remove", "detect"], "error: there is nobody to ask\nhint: --yes\n"),
     ],
 )

@@ -13,6 +13,8 @@ from cumulet_builder.commands.hub import ask, config_option, confirm, json_optio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import httpx
+
     from cumulet.central import DeploymentStatus, Kube
     from cumulet.packing import Amounts
 
@@ -126,6 +128,64 @@ def status(name: str | None, kubeconfig: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(one.as_json(), indent=1))
         return
     show(one)
+
+
+@deploy.command()
+@click.argument("name")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), required=True, help="Each site's go to a folder there."
+)
+@click.option("--from", "url", envvar="CUMULET_RESULTS", help="The top's entry of results: https://centre:8444")
+@click.option("--take", is_flag=True, help="The top gives the room back for what has been fetched.")
+@config_option
+@json_option
+def results(name: str, kubeconfig: Path | None, as_json: bool, **choices: Any) -> None:
+    """Fetch what the sites have found out for the deployment NAME, as far as it has arrived at the top.
+
+    What is in the folder already is not fetched again. One shows the certificate of the kubeconfig, whose name the top
+    must have as `--reader`.
+    """
+    from cumulet.core.errors import UsageError
+    from cumulet.spool import fetch_results
+
+    folder, url = choices["folder"], choices["url"]
+    if not url:
+        raise UsageError("where do results arrive?", hint="--from https://centre:8444")
+    with open_client(url, kubeconfig) as client:
+        found = list(fetch_results(client, url, name, folder, take=choices["take"]))
+    if as_json:
+        rows = [
+            {
+                "site": each.entry.origin,
+                "id": each.entry.id,
+                "path": str(each.path),
+                "new": each.new,
+                "size": each.entry.size,
+            }
+            for each in found
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for each in found:
+        if each.new:
+            click.echo(f"{each.entry.origin:<24} {each.entry.size:>10}  {each.path}")
+    new = sum(each.new for each in found)
+    click.echo(f"{name}: {len(found)} results from {len({each.entry.origin for each in found})} sites, {new} new")
+
+
+def open_client(url: str, kubeconfig: Path | None) -> httpx.Client:
+    """A client that shows the kubeconfig's certificate to an entry of results. Raises UsageError."""
+    import httpx
+
+    from cumulet.central import load_access
+    from cumulet.central.access import make_context
+    from cumulet.core.errors import UsageError
+
+    if not url.startswith("https://"):
+        return httpx.Client(timeout=30)
+    if kubeconfig is None:
+        raise UsageError("who are you to the top?", hint="--kubeconfig FILE, with a client certificate")
+    return httpx.Client(verify=make_context(load_access(kubeconfig)), timeout=30)
 
 
 @deploy.command()

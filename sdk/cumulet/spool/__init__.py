@@ -1,12 +1,15 @@
 """Store and forward: results stay at the edge first and go upward when there is a way.
 
 `Spool` keeps what must go up, `Sender` sends it, `Inbox` takes it in at the tier above, each id once,
-`relay` hands on what has arrived to the next spool. `receive` is the inbox as a web server; who wants it
+`relay` hands on what has arrived to the next spool, `Collector` takes what tasks leave in a folder, and `fetch_results`
+brings what has arrived at the top to who may read it. `receive` is the inbox as a web server; who wants it
 imports it by name, because a device that only sends has no web server.
 """
 
+from cumulet.spool.collect import Collector
 from cumulet.spool.disk import Disk
 from cumulet.spool.entry import Entry, make_id
+from cumulet.spool.fetch import Fetched, fetch_results
 from cumulet.spool.inbox import Arrival, ConflictError, FullError, Inbox
 from cumulet.spool.relay import relay
 from cumulet.spool.send import Outcome, Sender, Target, make_client
@@ -14,9 +17,11 @@ from cumulet.spool.store import Spool, SpoolFullError
 
 __all__ = [
     "Arrival",
+    "Collector",
     "ConflictError",
     "Disk",
     "Entry",
+    "Fetched",
     "FullError",
     "Inbox",
     "Outcome",
@@ -24,6 +29,7 @@ __all__ = [
     "Spool",
     "SpoolFullError",
     "Target",
+    "fetch_results",
     "make_client",
     "make_id",
     "relay",
