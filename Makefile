@@ -69,7 +69,7 @@ venv:
 lock: venv
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
-		--extra vm --extra yocto --extra go --extra modem --extra arrays --extra dask --extra examples --extra hub --extra gpu --extra inference --group dev --no-emit-index-url \
+		--extra vm --extra yocto --extra go --extra modem --extra arrays --extra dask --extra examples --extra hub --extra gpu --extra inference --extra traces --group dev --no-emit-index-url \
 		--custom-compile-command "make lock" -q -o requirements.lock
 	$(BIN)/uv pip compile recipes/inference/tflite.in --python-version 3.11 --generate-hashes --upgrade \
 		--universal --no-emit-index-url \

@@ -2,7 +2,8 @@
 
 `bench/hub.py --programs FOLDER [--clusters 5000]`: FOLDER has `kube` and `etcd`, as the build's stage `programs` makes
 them. The clusters are made up: every one has what the hub gives to an accepted cluster, and its lease is renewed every
-60 s, as its agent would. The hub is the process that runs everywhere, `python3 -m cumulet.central.hub run`.
+60 s, as its agent would, with what six tasks use. The hub is the process that runs everywhere,
+`python3 -m cumulet.central.hub run`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/lab"))
 from api_servers import ApiServer, api_server, free_port
 
 from cumulet.central.access import load_access
+from cumulet.central.agent.told import set_pulse
 from cumulet.central.hub.approval import list_clusters
 from cumulet.central.hub.install import install
 from cumulet.central.kube import Kube, RefusedError
@@ -39,6 +42,7 @@ from cumulet.central.protocol import (
     make_condition,
     make_time,
 )
+from cumulet.central.pulse import LinkPulse, Pulse, TaskPulse
 from cumulet.core.deadline import Deadline
 
 LEASE_SECONDS = 60.0
@@ -78,6 +82,7 @@ async def measure(server: ApiServer, folder: Path, arguments: argparse.Namespace
         await wait_for(kube, "ready", number, 600)
         await asyncio.sleep(LEASE_SECONDS)
         await watch_steady(hub.pid, arguments.seconds)
+        await read_metrics(folder)
         show("work at every cluster", await spread(kube, number), "s")
         show("memory of the hub then", read_memory(hub.pid) / 2**20, "MiB", "less than 500")
         if silent:
@@ -157,6 +162,7 @@ async def renew(kube: Kube, names: list[str], muted: set[str]) -> None:
             lease = known.get(name) or await kube.get(LEASES, LEASE, name)
             lease["metadata"].pop("managedFields", None)  # type: ignore[attr-defined]  # a mapping
             lease["spec"]["renewTime"] = make_time(micro=True)  # type: ignore[index]  # a mapping
+            set_pulse(lease, make_pulse())
             known[name] = await kube.replace(LEASES, lease)
         except RefusedError:
             known.pop(name, None)
@@ -175,12 +181,43 @@ async def renew(kube: Kube, names: list[str], muted: set[str]) -> None:
                 task.add_done_callback(tasks.discard)
 
 
+def make_pulse() -> Pulse:
+    """What a site with six tasks says; it is another one every minute."""
+    now = int(time.time())
+    tasks = tuple(
+        TaskPulse(f"default/task-{n}", 1, 4, 4, 4, random.randrange(4000), 900, {"yolo@4f53cda18c2b": 1})
+        for n in range(6)
+    )
+    links = {"5g": LinkPulse(1, 0, 0, random.randrange(100)), "ethernet": LinkPulse(0, 0, 1)}
+    return Pulse(now, 1, (31, 60, 44), (5, 5), (now + 7200, 1800), 1, (3, 15), tasks, links)
+
+
+async def read_metrics(folder: Path) -> None:
+    """What Prometheus does: how long it takes, how much it is, and how long somebody else waits meanwhile."""
+    url = f"http://127.0.0.1:{(folder / 'port').read_text()}"
+
+    def ask(path: str) -> tuple[float, int]:
+        begin = time.monotonic()
+        with urllib.request.urlopen(url + path, timeout=60) as answer:
+            size = len(answer.read())
+        return time.monotonic() - begin, size
+
+    reading = asyncio.create_task(asyncio.to_thread(ask, "/metrics"))
+    waits = []
+    while not reading.done():
+        waits.append((await asyncio.to_thread(ask, "/livez"))[0])
+    seconds, size = await reading
+    show("reading /metrics", seconds, "s")
+    show("its size", size / 2**20, "MiB")
+    show("longest wait of others meanwhile", max(waits), "s")
+
+
 async def watch_steady(pid: int, seconds: float) -> None:
     """CPU and memory of the hub while nothing but leases happens."""
     before, begin = read_cpu(pid), time.monotonic()
     await asyncio.sleep(seconds)
     share = (read_cpu(pid) - before) / (time.monotonic() - begin)
-    show("CPU of the hub, leases only", share * 100, "% of a core", "less than 100")
+    show("CPU of the hub, leases and pulses only", share * 100, "% of a core", "less than 100")
     show("memory of the hub", read_memory(pid) / 2**20, "MiB", "less than 500")
 
 

@@ -59,6 +59,7 @@ PROGRAMS = (
     Program("sfdisk", "fdisk", ("check",), "reads a finished disk's partitions"),
     Program("sgdisk", "gdisk", ("check",), "checks a finished disk's partitions"),
     Program("fsck.vfat", "dosfstools", ("check",), "checks a finished boot partition"),
+    Program("sbverify", "sbsigntool", ("check",), "checks signed EFI programs"),
     Program("mdir", "mtools", ("check",), "reads a finished boot partition"),
     Program("e2fsck", "e2fsprogs", ("check",), "checks a finished data partition"),
     Program("bmaptool", "bmap-tools", ("check",), "writes a finished disk by its block map"),

@@ -51,6 +51,10 @@ class Program:
 # Nothing here is imported before it is called, so that --help is fast.
 SDK_COMMANDS = {
     "site": Entry("cumulet.site.commands:site", "Several devices as one cluster, from one file."),
+    "task": Entry("cumulet.tasks.commands:task", "AI tasks: what they need, and on which nodes they go."),
+    "super": Entry("cumulet.supercontainer.commands:command", "A task on several whole nodes, and its one result."),
+    "model": Entry("cumulet.models.commands:model", "Models: signed images, carried once, switched safely."),
+    "load": Entry("cumulet.monitor.commands:load", "How busy a site has been, and when it will be quietest."),
     "selftest": Entry("cumulet.inference.commands:selftest", "Test the inference runtimes of this computer."),
 }
 

@@ -34,7 +34,7 @@ def published(build: Callable[..., Path]) -> Published:
 
 @pytest.mark.parametrize(
     ("line", "seconds"),
-    [(MOUNTED, 0.0), (MOUNTED, 3.0), (MOUNTED, 9.0), (GROWING, 0.0), (GROWING, 0.15), (GROWING, 0.3)],
+    [(MOUNTED, 0.0), (MOUNTED, 6.0), (GROWING, 0.0), (GROWING, 0.2)],
 )
 def test_a_first_boot_that_was_cut_off_is_finished_by_the_next(
     published: Published, tmp_path: Path, line: re.Pattern[str], seconds: float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from disks import find_partition
 
 from cumulet.core.deadline import Deadline
 from cumulet_qemu.machine import Options
@@ -30,19 +30,12 @@ def published(build: Callable[..., Path]) -> Published:
     return load_published(build("base-amd64", "base-verity", *words))
 
 
-def find_root(disk: Path) -> int:
-    """Where the first root partition begins, in bytes."""
-    table = json.loads(subprocess.run(["sfdisk", "--json", disk], capture_output=True, text=True, check=True).stdout)
-    start = next(each["start"] for each in table["partitiontable"]["partitions"] if each.get("name") == "root-a")
-    return int(start) * 512
-
-
 def test_a_proved_root_boots_and_a_changed_one_does_not(
     published: Published, tmp_path: Path, need: Callable[[str], str]
 ) -> None:
     need("veritysetup")
     root_hash, blocks, _ = re.search(r"cumulet\.verity=(\S+):(\d+):(\S+)", published.command_line).groups()  # type: ignore[union-attr]
-    start, size = find_root(published.file("disk.img")), int(blocks) * BLOCK
+    start, size = find_partition(published.file("disk.img"), "root-a"), int(blocks) * BLOCK
     partition = tmp_path / "root.img"
     with published.file("disk.img").open("rb") as disk, partition.open("wb") as stream:
         disk.seek(start)

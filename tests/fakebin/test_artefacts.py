@@ -19,7 +19,7 @@ from cumulet_builder.engines.debian.artefacts import (
     LoaderSource,
     Sources,
     Toolboxes,
-    load_boot_loader,
+    load_efi,
     make_erofs_stage,
     make_image_stage,
     make_seed,
@@ -27,6 +27,7 @@ from cumulet_builder.engines.debian.artefacts import (
 )
 from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.formats import Bench, DiskInputs, choose_writers
+from cumulet_builder.formats.esp import BOOT_LOADERS
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.load import load_recipe
 from cumulet_builder.recipe.model import Recipe
@@ -106,9 +107,9 @@ def test_identifiers_come_from_the_images_name_alone(write: Write) -> None:
 
 def test_the_loader_is_the_one_of_the_architecture(make_deb: Deb) -> None:
     deb = make_deb("systemd-boot-efi", dict(LOADER))
-    assert load_boot_loader(deb, "arm64") == b"aa64"
+    assert load_efi(deb, BOOT_LOADERS["arm64"][0]) == b"aa64"
     with pytest.raises(ToolError) as caught:
-        load_boot_loader(deb, "amd64")
+        load_efi(deb, BOOT_LOADERS["amd64"][0])
     assert caught.value.message == f"{deb.name}: no usr/lib/systemd/boot/efi/systemd-bootx64.efi in it"
     assert caught.value.hint == "the package must be systemd-boot-efi"
 

@@ -127,6 +127,35 @@ def test_failure_is_noticed_at_once_and_shows_the_console(
 
 
 @pytest.mark.usefixtures("programs")
+def test_an_emulator_that_crashes_before_the_guest_runs_is_started_once_more(
+    published: Published, soon: Deadline, tmp_path: Path
+) -> None:
+    for options in (
+        Options(arguments=("fake.crash-once",)),
+        Options(arguments=("fake.crash-once",), keep=tmp_path / "k"),
+    ):
+        with VirtualMachine(published, options) as vm:
+            assert vm.wait_state("running", soon) == 12.5
+            assert vm.crashes == 1
+        (tmp_path / "bin" / "qemu-system-aarch64.crashed").unlink()
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("fake.crash", "QEMU was killed by SIGSEGV, for the 2. time"),
+        ("fake.crash-late", "QEMU was killed by SIGSEGV\n"),
+    ],
+)
+def test_an_emulator_that_crashes_again_or_later_is_an_error(
+    published: Published, soon: Deadline, word: str, message: str
+) -> None:
+    with VirtualMachine(published, Options(arguments=(word,))) as vm, pytest.raises(TargetError, match=message):
+        vm.wait_state("running", soon)
+
+
+@pytest.mark.usefixtures("programs")
 def test_system_with_failed_units_does_not_count_as_running(published: Published, soon: Deadline) -> None:
     vm = VirtualMachine(published, Options(arguments=("fake.degraded",)))
     with vm, pytest.raises(TargetError, match="systemd is degraded, not running"):

@@ -130,7 +130,9 @@ def test_a_lock_that_cannot_be_made_is_an_error(tmp_path: Path, keep: Callable[.
 @pytest.fixture
 def device(tmp_path: Path, fake: Fake) -> dict[str, str]:
     """A device's programs and folders: what is to be changed in the script, old -> new."""
-    fake("systemctl", 'case "$3" in kubelet.service|k3s.service) exit 0 ;; esac; exit 3')
+    # A line for each, in the order in which they are named.
+    says = 'case "$unit" in kubelet|k3s) echo active ;; *) echo inactive ;; esac'
+    fake("systemctl", f"shift; for unit; do {says}; done; exit 3")
     fake("ip", "echo '2: lo    inet 10.0.0.12/24 brd 10.0.0.255 scope global lo'")
     programs = tmp_path / "usr/bin"
     programs.mkdir(parents=True)
@@ -160,6 +162,24 @@ def test_facts_about_a_bare_device(device: dict[str, str]) -> None:
     assert (facts.kernel, facts.cpus) == (platform.release(), len(os.sched_getaffinity(0)) or 1)
     assert 1 << 24 < facts.memory < 1 << 44
     assert facts.disk > 0
+
+
+def test_a_version_is_asked_again_only_when_the_program_has_changed(
+    device: dict[str, str], tmp_path: Path, fake: Fake
+) -> None:
+    def version() -> str:
+        facts = parse_host("p2", run_script("facts.sh", changes=device).stdout, 0.0)
+        assert facts is not None
+        return facts.programs["kubeadm"]
+
+    assert version() == "v1.36.3"
+    fake("kubeadm", "echo v1.36.4")
+    assert version() == "v1.36.3"
+    # An upgrade writes the file anew.
+    (tmp_path / "usr/bin/kubeadm").write_text("#!/bin/sh\n# other\necho v1.36.4\n")
+    assert version() == "v1.36.4"
+    (tmp_path / "run/versions/kubeadm").write_text("half")
+    assert version() == "v1.36.4"
 
 
 @pytest.mark.parametrize(

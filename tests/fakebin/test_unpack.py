@@ -136,6 +136,24 @@ def test_the_package_with_the_top_links_is_first_and_the_result_is_sorted(make_d
     assert sorted(path.name for path in (root / "usr/bin").iterdir()) == ["apt", "zsh"]
 
 
+@pytest.mark.parametrize(("architecture", "more"), [("arm64", set()), ("amd64", {"lib64"})])
+def test_links_that_a_release_does_not_bring_are_made(
+    architecture: str, more: set[str], make_deb: Deb, root: Path
+) -> None:
+    folders = {"bin": None, "sbin": None, "lib": None, "usr": None, "usr/bin": None}
+    debs = [
+        make_deb("zsh", {"bin": None, "bin/zsh": b"z", "lib": None, "lib/z.so": b"s"}),
+        make_deb("base-files", folders, fields=f"Architecture: {architecture}\n"),
+    ]
+    done = unpack_all(debs, root, want_all, jobs=1)
+    links = {path.name: str(path.readlink()) for path in root.iterdir() if path.is_symlink()}
+    assert links == {name: f"usr/{name}" for name in {"bin", "sbin", "lib"} | more}
+    assert (root / "usr/bin/zsh").read_bytes() == b"z"
+    assert (root / "usr/lib/z.so").read_bytes() == b"s"
+    # dpkg's own lists say what the packages say.
+    assert "/bin/zsh" in done[1].paths
+
+
 def test_no_packages_are_no_work(root: Path) -> None:
     assert unpack_all([], root, want_all, jobs=1) == []
 

@@ -19,6 +19,7 @@ from cumulet_qemu.lab.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 BOARDS = {"x86_64": "qemu-amd64", "aarch64": "qemu-arm64"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MakeLab = Callable[..., AbstractContextManager[Lab]]
 
 
@@ -36,6 +37,18 @@ def lab_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return out / "lab-node"
+
+
+@pytest.fixture(scope="session")
+def super_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published container `runtime-super` for this computer, built in the user's own cache."""
+    out, machine = tmp_path_factory.mktemp("containers"), platform.machine()
+    words = ["container", "build", "runtime-super", "--arch", ARCHITECTURES[machine], "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "cumulet_builder.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / f"runtime-super-{ARCHITECTURES[machine]}"
 
 
 @pytest.fixture(scope="session")

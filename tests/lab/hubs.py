@@ -83,6 +83,7 @@ async def open_agent(config: AgentConfig, local: ApiServer) -> AsyncIterator[Age
     async with running(agent.run()):
         yield agent
     agent.local.close()
+    await asyncio.to_thread(agent.traces.close)
     if agent.session is not None:
         agent.session.hub.close()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cumulet.site import Site
+from cumulet.site.parts import read_script
 from cumulet_qemu.checks import dns
 from cumulet_qemu.lab.lab import Lab
 from cumulet_qemu.lab.store import make_lab
@@ -24,6 +27,27 @@ asked.settimeout(5)
 asked.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 53))
 print(asked.recv(512).hex())
 """
+
+
+def bring_file(lab: Lab, source: Path, target: str) -> None:
+    """A file, or a folder with all in it, onto every node of a lab."""
+    for each in lab.nodes:
+        place = Path(f"/proc/{each.init()}/root/{target}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, place, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, place)
+
+
+def bring_image(lab: Lab, archive: Path, names: dict[str, str]) -> None:
+    """The images of an OCI archive onto every node, as a bring-up does it; name -> digest."""
+    bring_file(lab, archive, "/var/tmp/image.oci")
+    words = ["import", "/var/tmp/image.oci", *(f"{name}={digest}" for name, digest in names.items())]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda each: each.run("sh", "-s", "--", *words, input=read_script("images.sh")), lab.nodes))
+    for each in lab.nodes:
+        each.run("rm", "/var/tmp/image.oci")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from cumulet.central.agent.config import AgentConfig, HubConfig
 from cumulet.central.hub.process import Hub
 from cumulet.central.kube import Json, Query
 from cumulet.central.protocol import APPLIED_WORKS, AVAILABLE, CLOCK_SYNCED, CLUSTERS, CONFIG_MAPS, LEASE, LEASES, WORKS
+from cumulet.central.pulse import LinkPulse, Pulse, TaskPulse, write_pulse
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 SHIM = """
@@ -222,6 +224,7 @@ def write_document(folder: Path, cluster: str, hub: HubConfig, local: Path) -> s
         "hubs": [{"server": hub.server, "token": str(hub.token), "authority": str(hub.authority)}],
         "local": str(local),
         "state": str(folder / "state"),
+        "run": str(folder / "run"),
     }
     return json.dumps(document)
 
@@ -232,17 +235,35 @@ def read_memory(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
+def publish_pulse(folder: Path) -> None:
+    """As the recorder of a site does that has ten tasks; the links are those of its uplink."""
+    folder.mkdir(exist_ok=True)
+    tasks = tuple(TaskPulse(f"default/task-{n}", 1, 4, 4, 4, 2600, 900, {"yolo@4f53cda18c2b": 1}) for n in range(10))
+    links = {"5g": LinkPulse(1, 0, 0, 61), "4g": LinkPulse(0, 1, 0, 40), "beidou": LinkPulse(0, 1, 0, 3)}
+    now = int(time.time())
+    pulse = Pulse(now, 1, (31, 60, 44), (9, 9), (now + 7200, 1800), 1, (3, 15), tasks, links)
+    (folder / "pulse.json").write_text(write_pulse(pulse))
+
+
+async def knows_tasks(hub: Hub, name: str, count: int) -> bool:
+    """Whether a cluster has told of so many tasks."""
+    pulse = hub.pulses.get(name)
+    return pulse is not None and len(pulse.tasks) == count
+
+
 def test_an_idle_agent_is_small_and_quiet(planes: dict[str, ApiServer], tmp_path: Path) -> None:
     async def story() -> tuple[int, float]:
         async with open_hub(planes["hub"]) as hub, open_wire(planes["hub"].ports[0]) as wire:
             token = await write_token(hub, "l-1", tmp_path)
             found = over(make_config("l-1", [(planes["hub"], token)], tmp_path), wire)
             text = write_document(tmp_path, "l-1", found.hubs[0], planes["edge"].config)
+            publish_pulse(tmp_path / "run")
             with agent_process(tmp_path, text) as process:
                 await let_in(hub, "l-1")
                 await wait_for_condition(hub, "l-1", AVAILABLE, "True")
                 await hub.kube.apply(WORKS, make_work("l-1", "one", 100_000), owner="t")
                 await wait_for_work(hub, "l-1", "one", "Applied")
+                await until("the hub knows of its tasks", partial(knows_tasks, hub, "l-1", 10))
                 await asyncio.sleep(5)
                 before, begin = wire.passed, time.monotonic()
                 await asyncio.sleep(130)  # two leases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,28 @@ from api_servers import ApiServer
 from hubs import make_config, open_agent, open_hub, refused, until, wait_for_condition, write_token
 from playwright.async_api import Browser, Page, async_playwright
 
+from cumulet.central.agent.told import set_pulse
 from cumulet.central.hub.process import Hub
+from cumulet.central.hub.pulses import list_pulses
 from cumulet.central.kube import Kube, Resource
 from cumulet.central.page import add_page
-from cumulet.central.protocol import AVAILABLE, CLUSTER_BINDINGS, CLUSTER_ROLES, CLUSTERS, JOINED, make_condition
+from cumulet.central.protocol import (
+    AVAILABLE,
+    CLUSTER_BINDINGS,
+    CLUSTER_ROLES,
+    CLUSTERS,
+    JOINED,
+    LEASE,
+    LEASES,
+    make_condition,
+)
+from cumulet.central.pulse import LinkPulse, Pulse, TaskPulse
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 EVIL = "<img src=x onerror='window.evil=1'>"
-SIZES = {"desk": (1280, 900), "phone": (360, 740)}
+SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 
 async def make_user(kube: Kube, name: str, role: str) -> str:
@@ -56,6 +69,45 @@ async def make_cluster(kube: Kube, name: str, tier: str, available: str = "True"
         ],
     }
     await kube.patch(CLUSTERS, name, {"status": status}, sub="status")
+
+
+def make_pulse(wanted: int, ready: int) -> Pulse:
+    """What a site says that has one task."""
+    now = int(time.time())
+    task = TaskPulse("default/detect", 1, wanted, ready, ready, 2600, 900, {"yolo@4f53cda18c2b": 1})
+    links = {"5g": LinkPulse(1, 0, 0, 61), "ethernet": LinkPulse(0, 0, 1)}
+    return Pulse(now, 1, (31, 60, 44), (5, 5), (now + 7200, 1800), 1, (3, 15), (task,), links)
+
+
+async def tell(hub: Hub, name: str, pulse: Pulse) -> None:
+    """A cluster tells its hub what its tasks use, as its agent does."""
+
+    async def told() -> bool:
+        lease = await hub.kube.find(LEASES, LEASE, name)
+        if lease is not None:
+            set_pulse(lease, pulse)
+            await hub.kube.replace(LEASES, lease)
+        return lease is not None
+
+    await until(f"{name} has a lease", told)
+
+
+async def look_at_usage(page: Page, url: str) -> None:
+    """What tasks use, their models, links and the next quiet stretch, as a whole, of one site, and for Prometheus."""
+    card = page.locator("#tasks li", has_text="detect")
+    await card.get_by_text("5 of 6 ready").wait_for()
+    await card.get_by_text("yolo@4f53cda18c2b").wait_for()
+    site = page.locator(".site", has_text="quay-0")
+    await site.get_by_text("5g 61 %").wait_for()
+    await site.get_by_text("1 task, 1 replica missing").wait_for()
+    await site.get_by_text("quiet ").wait_for()
+    await site.click()
+    await page.locator("#detail li", has_text="2.6 cores, 900 MiB in 3 containers").wait_for()
+    await page.get_by_role("button", name="Close").click()
+    async with httpx.AsyncClient(base_url=url) as client:
+        text = (await client.get("/metrics")).text
+    assert 'cumulet_task_replicas_ready{cluster="quay-0",task="default/detect"} 3\n' in text
+    assert 'cumulet_site_links{cluster="quay-0",kind="5g",state="used"} 1\n' in text
 
 
 async def log_in(page: Page, token: str) -> None:
@@ -179,6 +231,10 @@ def test_the_page_of_a_hub(planes: dict[str, ApiServer], tmp_path: Path, need: C
             async with open_agent(config, planes["edge"]) as agent:
                 await check_rights(page, url, tokens)
                 await approve_and_deploy(page, hub, agent.local, tokens)
+                await tell(hub, "quay-0", make_pulse(4, 3))
+                await tell(hub, "quay-1", make_pulse(2, 2))
+                await look_at_usage(page, url)
+                assert sorted(await list_pulses(hub.kube)) == ["quay-0", "quay-1"]
                 await page.locator(".site", has_text="harbour-3").click()
                 await page.locator("dialog dd", has_text=EVIL).wait_for()
                 assert await page.evaluate("window.evil") is None

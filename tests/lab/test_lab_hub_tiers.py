@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from api_servers import ApiServer
+from collectors import Collector, open_collector
 from hubs import let_in, make_config, open_agent, open_hub, until, wait_for_condition, write_token
 from wires import Wire, open_wire
 
@@ -27,6 +30,8 @@ from cumulet.central.protocol import (
     REPLICA_SETS,
     WORKS,
 )
+from cumulet.central.pulse import Pulse, TaskPulse, write_pulse
+from cumulet.central.traces import open_traces
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -99,24 +104,27 @@ class Tiers:
 
 
 @asynccontextmanager
-async def open_tiers(planes: dict[str, ApiServer], folder: Path) -> AsyncIterator[Tiers]:
-    """All three, registered and in touch."""
+async def open_tiers(planes: dict[str, ApiServer], folder: Path, collector: str) -> AsyncIterator[Tiers]:
+    """All three, registered and in touch, with their traces at one collector."""
     top_server, station_server = planes["hub"], planes["other"]
     async with (
-        open_hub(top_server) as top,
-        open_hub(station_server) as station,
+        open_hub(top_server, traces=open_traces(collector, "cumulet-hub", "top")) as top,
+        open_hub(station_server, traces=open_traces(collector, "cumulet-hub", "station-1")) as station,
         open_wire(top_server.ports[0]) as wire,
     ):
         up = make_config("station-1", [(top_server, await write_token(top, "station-1", folder))], folder)
         low = make_config("edge-1", [(station_server, await write_token(station, "edge-1", folder))], folder)
+        up, low = replace(up, traces=collector), replace(low, traces=collector)
         up = replace(up, hubs=(replace(up.hubs[0], server=wire.address),), tier="station")
-        low = replace(low, claims={"gpu": "adreno-630"})
+        low = replace(low, claims={"gpu": "adreno-630"}, run=folder / "run")
         async with open_agent(low, planes["edge"]) as edge, open_agent(up, station_server) as agent:
             await add_node(edge.local, "p1", "8")
             for hub, name in ((station, "edge-1"), (top, "station-1")):
                 await let_in(hub, name)
                 await wait_for_condition(hub, name, AVAILABLE, "True")
             yield Tiers(top, station, agent, edge, wire)
+            for hub in (top, station):
+                await asyncio.to_thread(hub.traces.close)
 
 
 async def wait_for_sums(top: Hub) -> None:
@@ -131,13 +139,59 @@ async def wait_for_sums(top: Hub) -> None:
     await until("the station says what is below it", look, 120)
 
 
+def publish_pulse(folder: Path) -> None:
+    """What the recorder and the uplink of the edge publish."""
+    folder.mkdir(parents=True)
+    task = TaskPulse("default/detect", 1, 2, 1, 1, 1500, 400, {"yolo@4f53cda18c2b": 1})
+    (folder / "pulse.json").write_text(write_pulse(Pulse(int(time.time()), nodes=(1, 1), tasks=(task,))))
+    links = [{"kind": "5g", "up": True, "used": True, "signal": 61}]
+    (folder / "uplink.json").write_text(json.dumps({"written": time.time(), "links": links}))
+
+
+async def wait_for_pulse(top: Hub) -> None:
+    """Until the top knows what the tasks of the edge use, and by which link it is there."""
+
+    async def look() -> bool:
+        found = top.pulses.get("station-1")
+        return found is not None and bool(found.tasks) and found.links["5g"].used == 1
+
+    await until("the station says what the tasks below it use", look, 90)
+    found = top.pulses.get("station-1")
+    assert found is not None
+    assert (found.sites, found.tasks[0].wanted, found.tasks[0].ready) == (1, 2, 1)
+    assert found.tasks[0].models == {"yolo@4f53cda18c2b": 1}
+
+
+def check_traces(collector: Collector) -> None:
+    """Every work went down as one trace: hub, agent, hub, agent, and its report back."""
+    applied = [each for each in collector.named("apply") if each.values["work"] == "task"]
+    for edge in (each for each in applied if each.cluster == "edge-1"):
+        way, at = [], edge
+        while at.parent:
+            (at,) = (each for each in collector.spans if each.span == at.parent and each.trace == edge.trace)
+            way.append((at.cluster, at.name))
+        assert way == [
+            ("station-1", "create work"),
+            ("station-1", "spread"),
+            ("station-1", "apply"),
+            ("top", "create work"),
+            ("top", "spread"),
+        ]
+        below = {(each.cluster, each.name) for each in collector.spans if each.trace == edge.trace}
+        assert {("edge-1", "report"), ("station-1", "applied"), ("top", "applied")} <= below
+    assert len({each.trace for each in applied}) == 2
+
+
 def test_work_from_the_top_reaches_the_right_leaf_and_survives_a_cut(
     planes: dict[str, ApiServer], tmp_path: Path
 ) -> None:
-    async def story() -> None:
-        async with open_tiers(planes, tmp_path) as tiers:
+    publish_pulse(tmp_path / "run")
+
+    async def story(collector: str) -> None:
+        async with open_tiers(planes, tmp_path, collector) as tiers:
             top, edge, wire = tiers.top, tiers.edge.local, tiers.wire
             await wait_for_sums(top)
+            await wait_for_pulse(top)
             await top.kube.apply(NAMESPACES, {"metadata": {"name": "tasks"}}, owner="t")
             for name, gpu in (("task", "adreno-630"), ("elsewhere", "mali-g610")):
                 await top.kube.apply(PLACEMENTS, make_placement(name, gpu=gpu), owner="t")
@@ -172,4 +226,6 @@ def test_work_from_the_top_reaches_the_right_leaf_and_survives_a_cut(
             await until("the work is taken away everywhere", gone, 60)
             assert (await edge.get(CONFIG_MAPS, "local", "default"))["data"]["x"] == "own"
 
-    asyncio.run(story())
+    with open_collector() as collector:
+        asyncio.run(story(collector.url))
+    check_traces(collector)

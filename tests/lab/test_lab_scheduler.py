@@ -21,18 +21,19 @@ import yaml
 from api_servers import ApiServer, api_server, running_beside, unpack_programs
 
 from cumulet.central import Json, Kube, RefusedError, load_access
-from cumulet.kubernetes import GPU_RESOURCE
+from cumulet.core.notes import GPU_RESOURCE
 from cumulet.kubernetes.scheduling import make_scheduler_config
 from cumulet.models import Switch, read_pins, return_model, roll_model
 from cumulet.monitor import Recorder, Reports, load_usage, make_measured
 from cumulet.packing import Plan
+from cumulet.supercontainer import Controller
 from cumulet.tasks import Submitted, TaskProfile, parse_profile, read_pods, submit
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 MERGE = "application/merge-patch+json"
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,serviceaccount-controller,garbage-collector-controller,"
-    "horizontal-pod-autoscaler-controller"
+    "horizontal-pod-autoscaler-controller,job-controller"
 )
 QUICK = tuple(
     f"--horizontal-pod-autoscaler-{name}"
@@ -89,6 +90,7 @@ async def start(kube: Kube, nodes: Sequence[Json], space: str) -> None:
 async def clear(kube: Kube, nodes: Sequence[Json], space: str) -> None:
     """All of it away again."""
     await kube.call("DELETE", f"/apis/apps/v1/namespaces/{space}/deployments")
+    await kube.call("DELETE", f"/apis/batch/v1/namespaces/{space}/jobs", {"propagationPolicy": "Background"})
     await kube.call("DELETE", f"/api/v1/namespaces/{space}/pods", {"gracePeriodSeconds": 0})
     for node in nodes:
         await kube.call("DELETE", f"/api/v1/nodes/{node['metadata']['name']}")
@@ -101,7 +103,8 @@ def run(plane: ApiServer, nodes: Sequence[Json], tasks: Sequence[TaskProfile], s
         kube = Kube(load_access(plane.config))
         try:
             await start(kube, nodes, space)
-            return await submit(kube, tasks, namespace=space, seconds=240)
+            spread = Controller(kube, space, print, pause=0.2).start
+            return await submit(kube, tasks, namespace=space, seconds=240, spread=spread)
         finally:
             await clear(kube, nodes, space)
             kube.close()
@@ -113,11 +116,16 @@ def groups_of(plan: Plan) -> list[int]:
     return sorted(len(group) for group in plan.groups())
 
 
-def test_five_of_fifteen_percent_share_a_node_and_one_of_sixty_has_its_own(plane: ApiServer) -> None:
-    tasks = [*(make_task(f"small-{number}", 15, 10) for number in range(5)), make_task("big", 60, 30)]
-    done = run(plane, [make_node(f"p{number}") for number in range(4)], tasks, "five")
+def test_five_of_15_percent_share_a_node_one_of_60_has_its_own_and_one_of_250_has_three(plane: ApiServer) -> None:
+    small, huge = [f"small-{number}" for number in range(5)], [f"huge-{number}" for number in range(3)]
+    tasks = [*(make_task(name, 15, 10) for name in small), make_task("big", 60, 30)]
+    tasks.append(make_task("huge", 250, extra="mergeable: true\nruns: once\n"))
+    done = run(plane, [make_node(f"p{number}") for number in range(5)], tasks, "five")
     assert done.differences == ()
-    assert groups_of(done.plan) == [1, 5]
+    assert set(done.places) == {*small, *huge, "big"}
+    shared, own, whole = ({done.places[name] for name in names} for names in (small, ["big"], huge))
+    assert (len(shared), len(own), len(whole)) == (1, 1, 3)
+    assert len(shared | own | whole) == 5
 
 
 def test_a_gpu_that_is_full_sends_the_next_task_to_another_node(plane: ApiServer) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import array
 import asyncio
+import importlib.util
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,11 +18,13 @@ from typing import Any
 
 import pytest
 from kubectl_api import Kubectl
-from sites import get, kubectl, until, up, write_site
+from sites import bring_file, bring_image, get, kubectl, until, up, write_site
 
+from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
+from cumulet.packing import Decision
 from cumulet.supercontainer import Controller, Fetched
-from cumulet.tasks import TaskProfile, find_absence, parse_profile
+from cumulet.tasks import TaskProfile, find_absence, parse_profile, submit
 from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -51,6 +55,10 @@ time.sleep(HOLD if member.setting.attempt == 0 else 0)
 member.contribute(rows)
 """.replace("SIDE", str(SIDE))
 )
+
+
+EXAMPLES = Path(__file__).parents[2] / "docs/examples"
+INPUT = "/var/lib/cumulet/example"
 
 
 def whole_product() -> bytes:
@@ -143,6 +151,87 @@ def test_a_task_of_250_percent_is_three_whole_nodes_and_its_result_is_that_of_on
     run.wait_for_members(four, "matrix")
     assert len(set(places(four, "matrix", "n2").values())) == 3
     assert run.finish(180) == whole_product()
+    until("nothing is left", lambda: get(four, "jobs,secrets,services,pods")["items"][1:] == [], 60)
+
+
+@pytest.fixture(scope="module")
+def image(four: Lab, super_image: Path) -> str:
+    """The container `runtime-super` on every node; its name."""
+    about = json.loads((super_image / "container.json").read_text())
+    bring_image(four, super_image / "image.oci.tar", {about["name"]: about["digest"]})
+    return str(about["name"])
+
+
+def make_example(name: str, image: str, command: list[str]) -> TaskProfile:
+    """A task in a container that has what it needs."""
+    values = {
+        "version": 1,
+        "task": name,
+        "image": image,
+        "command": ["python3", *command],
+        "data": {"input": INPUT},
+        "cpu": 250,
+        "memory": "384MiB",
+        "mergeable": True,
+        "runs": "once",
+        "deadline": "4m",
+    }
+    return parse_profile(json.dumps(values), f"{name}.yaml")
+
+
+def load_example(name: str) -> Any:
+    """A program of docs/examples as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_example(lab: Lab, profile: TaskProfile, target: Path, **more: str) -> Any:
+    """Started as by `cumulet task run` on three nodes, its result fetched as by `cumulet super result`."""
+    api = Kubectl(lab, "n2")
+    controller = Controller(api, "default", print)
+
+    async def spread(each: TaskProfile, decision: Decision) -> None:
+        await controller.start(each, decision, wait=60, **more)
+
+    async def go() -> None:
+        done = await submit(api, [profile], spread=spread)
+        assert done.differences == ()
+        assert list(done.places) == [f"{profile.task}-{index}" for index in range(3)]
+        assert len(set(done.places.values())) == 3
+        status = await controller.follow(profile.task, Deadline.after(240))
+        await controller.fetch(profile.task, status, target)
+        await controller.remove(profile.task)
+
+    asyncio.run(go())
+    return json.loads(target.read_text())
+
+
+def test_a_folder_of_pictures_is_classified_by_three_nodes_as_by_one(four: Lab, image: str, tmp_path: Path) -> None:
+    """Worked example 1: ONNX Runtime over shards of a folder; pictures and model are made here."""
+    folder = tmp_path / "example"
+    load_example("make_model").main(folder)
+    shutil.copy(EXAMPLES / "classify.py", folder)
+    bring_file(four, folder, INPUT)
+    profile = make_example("pictures", image, ["/data/in/classify.py", "/data/in/pictures", "/data/in/model.onnx"])
+    found = run_example(four, profile, tmp_path / "result")
+    paths = sorted((folder / "pictures").glob("*.npy"))
+    assert found == load_example("classify").classify(paths, folder / "model.onnx")
+    # The kind is the last letter of the name: it is the pictures that were looked at.
+    assert sum(int(name[-5]) == kind for name, kind in found) >= 57
+
+
+def test_a_dask_job_on_three_nodes_has_the_result_of_one(four: Lab, image: str, tmp_path: Path) -> None:
+    bring_file(four, EXAMPLES / "points.py", f"{INPUT}/points.py")
+    profile = make_example("dask", image, ["/data/in/points.py"])
+    found = run_example(four, profile, tmp_path / "result", engine="dask")
+    points = load_example("points")
+    # The members that do not merge have worked, and nobody else.
+    hits = sum(map(points.count_hits, range(points.PIECES)))
+    assert found == {"hits": hits, "points": points.PIECES * points.POINTS, "workers": ["dask-1", "dask-2"]}
     until("nothing is left", lambda: get(four, "jobs,secrets,services,pods")["items"][1:] == [], 60)
 
 

@@ -17,6 +17,8 @@ import pytest
 from kubectl_api import Kubectl
 from sites import get, kubectl, until, up, write_site
 
+from cumulet.central.pulse import read_pulse
+from cumulet.core.quantities import parse_size
 from cumulet.kubernetes import PACKING_SCHEDULER
 from cumulet.models import PREFIX, Release, Switch, build_model, prune_models, read_pins, return_model, roll_model
 from cumulet.monitor import BALANCER, Bin, Recorder, Reports, install, load_usage, make_measured, read_ring
@@ -29,11 +31,11 @@ from cumulet.tasks import (
     find_free_space,
     measure,
     parse_profile,
-    parse_size,
     reach,
     read_edge,
     submit,
 )
+from cumulet.uplink import load_status
 from cumulet_qemu.lab.container import Container
 from cumulet_qemu.lab.lab import Lab
 
@@ -190,6 +192,17 @@ def test_the_recorder_runs_on_the_control_node(three: Lab, folder: Path) -> None
     until("there is a sample", lambda: len(fetch()) == 1, 90)
     assert fetch()[0].values[2] > 0
     assert not asyncio.run(act())
+
+    def look() -> bool:
+        done = three.node("n1").run("cat", "/run/cumulet/pulse.json", "/run/cumulet/status.json", check=False)
+        return done.code == 0
+
+    until("it is told to the agent and to the sky", look, 30)
+    pulse = read_pulse(three.node("n1").run("cat", "/run/cumulet/pulse.json").out.strip())
+    status = load_status(three.node("n1").run("cat", "/run/cumulet/status.json").out)
+    assert (pulse.nodes, status.nodes, status.ready) == ((3, 3), 3, 3)
+    assert (pulse.load[2] > 0, pulse.window[1]) == (True, 1800)
+    assert (status.servers_ready == status.servers > 0, status.alarms) == (True, ())
     # What a power cut leaves is gone on with.
     three.node("n1").run("systemctl", "kill", "--signal=KILL", "cumulet-monitor.service")
     assert len(fetch()) == 1

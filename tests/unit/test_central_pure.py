@@ -20,7 +20,6 @@ from cumulet.central.hub.sums import read_values as read_counts
 from cumulet.central.jsonpath import find_value, parse_path
 from cumulet.central.kube import Json, Resource
 from cumulet.central.protocol import CONFIG_MAPS, DESCEND, make_condition, make_time, parse_time, same_condition
-from cumulet.central.quantities import add_amounts, parse_quantity
 from cumulet.central.selectors import match_labels, match_one, parse_pairs
 
 JOB: Json = {
@@ -45,27 +44,6 @@ def make(name: str, **more: Any) -> Cluster:
     status = {"clusterClaims": claims, "conditions": conditions, **more.pop("status", {})}
     spec = {"hubAcceptsClient": True, **more.pop("spec", {})}
     return make_cluster({"metadata": {"name": name, "uid": name, **more}, "spec": spec, "status": status})
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("500m", 0.5), ("2", 2), ("1Ki", 1024), ("2.5Gi", 2.5 * 2**30), ("1e3", 1000), ("3M", 3e6), ("7n", 7e-9)],
-)
-def test_amounts_are_read_as_kubernetes_writes_them(text: str, value: float) -> None:
-    assert float(parse_quantity(text)) == pytest.approx(value)
-
-
-@pytest.mark.parametrize("text", ["", "x", "1.2.3", "5 Gi", "Gi"])
-def test_what_is_no_amount_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an amount"):
-        parse_quantity(text)
-
-
-def test_sums_keep_their_units() -> None:
-    found = add_amounts(
-        [{"cpu": "1500m", "memory": "1Gi"}, {"cpu": "2", "memory": "512Mi", "pods": "110"}, {"cpu": "?"}]
-    )
-    assert found == {"cpu": "3500m", "memory": "1572864Ki", "pods": "110"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from cumulet.central.agent.config import load_config
 from cumulet.central.agent.vault import Vault
 from cumulet.central.hub.service import Settings, make_web_context
+from cumulet.central.pulse import LinkPulse, Pulse, TaskPulse
 from cumulet.core.errors import UsageError
 from cumulet_builder.cli import main
 
@@ -34,6 +35,7 @@ def document(write: Write, here: Path) -> Path:
     [
         (["hub", "clusters"], "error: which hub?\nhint: --kubeconfig FILE\n"),
         (["hub", "clusters", "--kubeconfig", "absent"], "error: absent: cannot be read: No such file or directory"),
+        (["hub", "tasks"], "error: which hub?\nhint: --kubeconfig FILE\n"),
         (["hub", "token", "--kubeconfig", "x"], "error: for which cluster?\nhint: cumulet hub token NAME, or --any\n"),
         (["hub", "token", "a", "--life", "soon"], "error: 'soon' is not a time; write it like 10m\n"),
         (["hub", "token", "Pier"], "error: 'Pier' is not a name: use small letters, digits and '-'\n"),
@@ -47,6 +49,22 @@ def test_what_is_wrong_is_said_in_a_line(
     monkeypatch.delenv("KUBECONFIG", raising=False)
     assert main(words) == 2
     assert capsys.readouterr().err.startswith(message)
+
+
+def test_what_tasks_use_is_a_line_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TaskPulse("default/detect", 1, 4, 3, 3, 2600, 900, {"yolo@4f53cda18c2b": 1})
+    one = Pulse(1, tasks=(task,), links={"5g": LinkPulse(1, 0, 0, 61)}, window=(1 << 40, 1800))
+    found = {"pier-7": one, "quay-1": one}
+    monkeypatch.setattr("cumulet_builder.commands.hub.ask", lambda kubeconfig, call: found)
+    assert main(["hub", "tasks"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    wanted = "default/detect 6/8 ready at 2 sites, 5.20 cores, 1800 MiB; yolo@4f53cda18c2b at 2"
+    assert " ".join(first.split()) == wanted
+    assert second.startswith("2 sites: 5g 2 used, 0 up, 0 down; next quiet stretch ")
+    assert main(["hub", "tasks", "pier-7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"][0]["ready"] == 3
+    assert main(["hub", "tasks", "quay-9"]) == 2
+    assert "quay-9: has said nothing of its tasks" in capsys.readouterr().err
 
 
 def test_an_agent_that_has_never_run_has_no_status(document: Path, capsys: pytest.CaptureFixture[str]) -> None:

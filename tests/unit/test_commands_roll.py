@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from cumulet import monitor
 from cumulet.models import Rolled, build_model
+from cumulet.models import commands as model
 from cumulet.monitor import Window
 from cumulet.packages import make_key
 from cumulet_builder.cli import main
-from cumulet_builder.commands import load, model
 
 TASK = "version: 1\ntask: detect\nimage: detect:1\ncpu: 15\nmodel: cumulet.dev/models/yolo@sha256:" + "a" * 64 + "\n"
 
@@ -85,7 +86,7 @@ def test_the_quiet_hour_is_waited_for(
         assert (switched, length) == ([], "45m")
         return Window(int(time.time()) + 1, 2700, 9.8, 37.2, "weekdays")
 
-    monkeypatch.setattr(load, "find_window_of", find)
+    monkeypatch.setattr(monitor, "find_window_of", find)
     assert main([*WORDS, "key.pem.pub", "--when", "quiet", "--for", "45m"]) == 0
     assert time.monotonic() - begin < 5
     assert len(switched) == 1

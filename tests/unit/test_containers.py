@@ -92,6 +92,16 @@ def test_files_of_other_packages_and_of_the_package_manager_stay_out() -> None:
     assert set(drop_paths(tree, ["/usr/lib/*.so", "/etc/*"]).nodes) == {"/tmp", "/usr/bin/python3"}
 
 
+def test_files_of_packages_that_name_them_by_the_old_folders_are_found() -> None:
+    root = Tree()
+    root.file(STATUS, RECORDS)
+    root.link("/bin", "usr/bin")
+    for path in ("/usr/bin/sh", "/usr/bin/bash"):
+        root.file(path, path)
+    tree = make_base_tree(root, {"dash": ["/bin/sh"], "bash": ["/bin/bash"]}, ["python3"])
+    assert {path for path, node in tree.walk() if node.kind != "folder"} == {"/bin", "/usr/bin/sh"}
+
+
 def test_the_archive_is_published_with_its_name_digest_and_lock(tmp_path: Path) -> None:
     path = find_container("runtime-tflite")
     recipe = load_container(path)

@@ -64,7 +64,7 @@ def test_a_wrong_partition_table_is_described(change: Mapping[str, Span | None],
             None,
             f"{CONF}: initrd names /root-a/initrd.img, which is not there",
         ),
-        (CONF, ENTRY.replace("linux", "efi"), f"{CONF}: no line 'linux'"),
+        (CONF, ENTRY.replace("linux", "kernel"), f"{CONF}: no line 'linux'"),
         (
             CONF,
             ENTRY.replace("=root-a", "=root-c"),

@@ -14,13 +14,15 @@ import grpc
 import pytest
 
 from cumulet.core.errors import ToolError
+from cumulet.core.notes import GPU_RESOURCE
 from cumulet.gpu.api import DEVICE_PLUGIN, REGISTRATION, load_messages
-from cumulet.gpu.devices import ENDPOINT, RESOURCE, choose_units, find_gpus
+from cumulet.gpu.devices import ENDPOINT, choose_units, find_gpus
 from cumulet.gpu.plugin import KUBELET, register
 from cumulet.gpu.process import Places, Process
 from cumulet.inference import Report, save_report
 from cumulet.inference.verdict import Verdict
-from cumulet.kubernetes.scheduling import GPU_RESOURCE
+from cumulet.kubernetes.scheduling import make_scheduler_config
+from cumulet.packing import Amounts, make_resources
 
 
 def until(want: Callable[[], bool]) -> None:
@@ -116,7 +118,11 @@ def judge(path: Path, *, right: bool) -> None:
 
 
 def test_the_resource_is_the_one_that_tasks_ask_for() -> None:
-    assert RESOURCE == GPU_RESOURCE == "cumulet.dev/gpu-percent"
+    profile = make_scheduler_config("x")["profiles"][1]
+    scored = profile["pluginConfig"][0]["args"]["scoringStrategy"]["resources"]
+    asked = make_resources(Amounts(100, 20, 1 << 20), 1 << 20)["requests"]
+    assert GPU_RESOURCE in asked
+    assert GPU_RESOURCE in {each["name"] for each in scored}
 
 
 def test_messages_are_written_as_the_kubelet_reads_them() -> None:
@@ -133,7 +139,7 @@ def test_a_kubelet_gets_a_hundred_units_and_a_container_its_render_node(kubelet:
     messages = load_messages()
     until(lambda: bool(kubelet.taken))
     (request,) = kubelet.taken
-    assert (request.version, request.endpoint, request.resource_name) == ("v1beta1", ENDPOINT, RESOURCE)
+    assert (request.version, request.endpoint, request.resource_name) == ("v1beta1", ENDPOINT, GPU_RESOURCE)
     assert kubelet.call("GetDevicePluginOptions", "DevicePluginOptions", messages["Empty"]()) == request.options
     with grpc.insecure_channel(f"unix:{kubelet.folder / ENDPOINT}") as channel:
         watch = channel.unary_stream(

@@ -108,6 +108,14 @@ def test_a_driver_that_takes_its_process_down_is_only_told(
     assert selftest.run_measurement("ncnn", "gpu", 0.3) == Measurement(failure=failure)
 
 
+def test_a_process_that_cannot_be_started_is_not_told_as_one_that_took_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest.sys, "executable", str(tmp_path / "gone"))
+    failure = "cannot be started: No such file or directory"
+    assert selftest.run_measurement("ncnn", "cpu", 240) == Measurement(failure=failure)
+
+
 def test_real_devices_come_before_software(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"name": each.name, "kind": each.kind, "driver": 1, "api": each.api} for each in (LLVMPIPE, ADRENO)]
     put_python(tmp_path, monkeypatch, f"echo '{json.dumps(rows)}'")

@@ -48,6 +48,8 @@ class Cluster:
         self.metrics = [make_metrics("p1", "4", "4Gi"), make_metrics("p2", "2500m", "2Gi")]
         self.pods = [make_pod_metrics("detect", "500m", "100m"), make_pod_metrics("detect", "1200000000n")]
         self.scalers = [make_scaler("detect", 1)]
+        self.living: list[dict[str, Any]] = []
+        self.deployments: list[dict[str, Any]] = []
 
     async def call(self, method: str, path: str, body: Any = None, **more: Any) -> dict[str, Any]:
         if self.nodes == []:
@@ -55,7 +57,8 @@ class Cluster:
         kind = path.rpartition("/")[2]
         if "metrics.k8s.io" in path:
             return {"items": self.metrics if kind == "nodes" else self.pods}
-        return {"items": self.nodes if kind == "nodes" else self.scalers}
+        found = {"nodes": self.nodes, "pods": self.living, "deployments": self.deployments}
+        return {"items": found.get(kind, self.scalers)}
 
 
 def test_the_load_is_of_the_nodes_that_say_something() -> None:
@@ -65,7 +68,7 @@ def test_the_load_is_of_the_nodes_that_say_something() -> None:
 
 
 def test_usage_is_kept_by_task_and_by_container() -> None:
-    assert sum_usage(Cluster().pods) == [TaskUsage("default", "detect", 2, 900.0, 1200.0, 200 << 20)]
+    assert sum_usage(Cluster().pods) == [TaskUsage("default", "detect", 2, 900.0, 1200.0, 200 << 20, 300 << 20)]
 
 
 def test_a_recorder_keeps_load_and_usage_for_the_profiles(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ import pytest
 from super_members import Group, ask, make_settings, running
 from super_tasks import contribute, contribute_number, make_part, merge_badly, never_report
 
+from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError, UsageError
 from cumulet.supercontainer import Controller
 from cumulet.supercontainer.control import describe
-from cumulet.tasks import TaskProfile, parse_profile
+from cumulet.tasks import TaskProfile, parse_profile, submit
 
 NOTES = "batch.kubernetes.io/"
 
@@ -273,6 +274,21 @@ def test_a_member_that_never_reports_is_named_with_its_node(tmp_path: Path) -> N
     assert caught.value.message == ("job: member 1 of 3 has not contributed within 1 s: member 1 is on p2, Running")
 
 
+def test_a_task_run_with_others_is_a_super_container_whose_result_is_fetched_later(tmp_path: Path) -> None:
+    with stand_in(tmp_path, contribute) as (made, told):
+        controller = Controller(made, "default", told.append, pause=0.05)
+        for _ in range(2):
+            done = asyncio.run(submit(made, [make_profile()], spread=controller.start))
+            assert done.places == {"job-0": "p1", "job-1": "p2", "job-2": "p3"}
+            assert done.differences == ()
+        assert told.count("job: 3 members, suspended") == 1
+        assert "job: is there already" in told
+        status = asyncio.run(controller.follow("job", Deadline.after(30)))
+        fetched = asyncio.run(controller.fetch("job", status, tmp_path / "result"))
+    assert (tmp_path / "result").read_bytes() == b"".join(make_part(index) for index in range(3))
+    assert fetched.meta["kind"] == "bytes"
+
+
 def test_the_status_of_a_job_that_nobody_follows(tmp_path: Path) -> None:
     with stand_in(tmp_path, contribute_number) as (made, told):
         controller = Controller(made, "default", told.append, pause=0.05)
@@ -285,8 +301,6 @@ def test_the_status_of_a_job_that_nobody_follows(tmp_path: Path) -> None:
             first = describe(await controller.status("job"))
             made._let_go(False)
             made.objects["/apis/batch/v1/namespaces/default/jobs/job"]["spec"]["suspend"] = False
-            from cumulet.core.deadline import Deadline
-
             status = await controller.follow("job", Deadline.after(15))
             await controller.fetch("job", status, tmp_path / "result")
             await controller.remove("job")

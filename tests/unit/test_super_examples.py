@@ -55,3 +55,15 @@ def test_the_pictures_of_a_folder_are_classified_by_several_members_as_by_one(tm
     assert found == whole
     # The kind is the last letter of the name.
     assert sum(int(name[-5]) == kind for name, kind in found) >= 57
+
+
+def test_points_are_counted_by_workers_as_by_one(tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster  # slow to import
+
+    points = load("points")
+    hits = sum(map(points.count_hits, range(points.PIECES)))
+    with LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster, Client(cluster) as client:
+        found = points.count_all(client)
+    assert (found["hits"], found["points"]) == (hits, points.PIECES * points.POINTS)
+    # Four times the part that hits is nearly pi.
+    assert abs(4 * hits / found["points"] - np.pi) < 0.01

@@ -17,6 +17,7 @@ from cumulet.tasks import (
     make_workload,
     parse_profile,
     read_edge,
+    read_places,
     submit,
 )
 from cumulet.tasks.cluster import sum_requests
@@ -259,12 +260,72 @@ def test_nothing_is_started_if_a_task_has_no_place() -> None:
     assert cluster.applied == []
 
 
-def test_a_super_container_is_started_by_another_command() -> None:
+class Spread:
+    """Starts super containers: their members are there at once, one on each node."""
+
+    def __init__(self, cluster: Cluster, nodes: list[str] | None = None) -> None:
+        self.cluster = cluster
+        self.nodes = nodes
+        self.started: list[tuple[str, tuple[str, ...]]] = []
+
+    async def __call__(self, profile: TaskProfile, decision: Any) -> None:
+        self.started.append((profile.task, decision.nodes))
+        self.cluster.applied.append(profile.task)
+        for index, node in enumerate(self.nodes or decision.nodes):
+            meta = {
+                "name": f"{profile.task}-{index}",
+                "labels": {"cumulet.dev/task": profile.task, "cumulet.dev/place": "whole"},
+                "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+            }
+            spec = {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "7200m"}}}]}
+            self.cluster.pods.append({"metadata": meta, "spec": spec, "status": {"phase": "Running"}})
+
+
+HUGE = make_profile("huge", "mergeable: true\n", 250)
+
+
+def test_a_task_of_several_nodes_is_started_as_a_super_container_before_the_others() -> None:
     cluster = Cluster(4)
-    huge = make_profile("huge", "mergeable: true\n", 250)
+    spread = Spread(cluster)
+    done = asyncio.run(submit(cluster, [*TASKS[:1], HUGE], spread=spread))
+    assert spread.started == [("huge", ("p1", "p2", "p3"))]
+    assert cluster.applied == ["huge", "small-0"]
+    assert done.places == {"huge-0": "p1", "huge-1": "p2", "huge-2": "p3", "small-0": "p4"}
+    assert done.differences == ()
+
+
+def test_members_that_came_to_lie_together_are_a_difference() -> None:
+    cluster = Cluster(4)
+    done = asyncio.run(submit(cluster, [HUGE], spread=Spread(cluster, ["p1", "p1", "p2"])))
+    assert done.differences == ("planned on one node: huge; found: huge, huge",) * 2
+    cluster = Cluster(4)
+    done = asyncio.run(submit(cluster, [HUGE], spread=Spread(cluster, ["p1", "p2"])))
+    assert done.differences == ("huge-2 was planned and runs nowhere",)
+
+
+def test_a_replaced_member_is_where_it_is_now() -> None:
+    cluster = Cluster(5)
+    spread = Spread(cluster)
+    asyncio.run(submit(cluster, [HUGE], spread=spread))
+    cluster.pods[1]["status"]["phase"] = "Failed"
+    again = {**cluster.pods[1], "spec": {**cluster.pods[1]["spec"], "nodeName": "p5"}, "status": {"phase": "Running"}}
+    cluster.pods.append(again)
+    assert asyncio.run(read_places(cluster, [HUGE], "default", spread={"huge"})) == {
+        "huge-0": "p1",
+        "huge-1": "p5",
+        "huge-2": "p3",
+    }
+
+
+def test_a_super_container_that_nobody_can_start_stops_everything_before_it_begins() -> None:
+    cluster = Cluster(4)
     with pytest.raises(UsageError, match=r"huge: 250 % of a node's CPU: .*: p1, p2, p3: a super container") as caught:
-        asyncio.run(submit(cluster, [*TASKS[:1], huge]))
-    assert (caught.value.hint, cluster.applied) == ("cumulet super run", [])
+        asyncio.run(submit(cluster, [*TASKS[:1], HUGE]))
+    assert (caught.value.hint, cluster.applied) == ("cumulet task run starts it", [])
+    twice = make_profile("huge", "mergeable: true\nreplicas: {least: 2}\n", 150)
+    with pytest.raises(UsageError, match="huge: is more than a node, and is to be there twice"):
+        asyncio.run(submit(cluster, [twice], spread=Spread(cluster)))
+    assert cluster.applied == []
 
 
 def test_a_container_without_a_node_is_named_with_the_schedulers_words() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from cumulet.core import watch
 from cumulet.core.errors import TargetError
 from cumulet.tasks import parse_profile
-from cumulet.tasks.device import watch
 from cumulet.tasks.measure import WATCH, correct, make_measured, measure
 
 UID = "0f3c9a52-7a57-4a5e-8d3a-0a8f4b1f2c11"

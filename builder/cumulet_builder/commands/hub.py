@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from cumulet.central.hub.records import Cluster
 
 Made = TypeVar("Made")
-COLOURS = {"ready": "green", "pending": "yellow", "accepted": "yellow", "unwell": "red", "silent": "red"}
+COLOURS = {
+    "ready": "green",
+    "pending": "yellow",
+    "accepted": "yellow",
+    "unwell": "red",
+    "silent": "red",
+    "beidou": "yellow",
+}
 
 config_option = click.option(
     "--kubeconfig",
@@ -35,6 +43,7 @@ def hub() -> None:
     cumulet hub run               run its controllers
     cumulet hub token pier-7      let a site in: a token for its site.yaml or agent.yaml
     cumulet hub clusters          who is there, and who wants in
+    cumulet hub tasks             what tasks use, and which models they have
     cumulet hub approve pier-7    after comparing the fingerprint of its key
     """
 
@@ -58,6 +67,8 @@ def init(kubeconfig: Path | None, as_json: bool) -> None:
 @click.option("--certificate", type=click.Path(path_type=Path), help="Certificate of the entry.")
 @click.option("--key", type=click.Path(path_type=Path), help="Key of the entry.")
 @click.option("--allowed", type=click.Path(path_type=Path), help="Devices that need no person: JSON, serial and key.")
+@click.option("--sky", type=click.Path(path_type=Path), help="sky.yaml: a Beidou terminal, and the keys of sites.")
+@click.option("--traces", default="", metavar="URL", help="An OpenTelemetry collector that gets traces by OTLP.")
 def run(kubeconfig: Path | None, **words: Any) -> None:
     """Run the hub's controllers and its entry over HTTP until interrupted."""
     from cumulet.central.hub.service import Settings, serve
@@ -105,6 +116,25 @@ def clusters(kubeconfig: Path | None, as_json: bool) -> None:
         amounts = ", ".join(f"{each.capacity[name]} {name}" for name in ("cpu", "memory") if name in each.capacity)
         tier = each.claims.get("tier", "")
         click.echo(f"{each.name:<24} {state} {tier:<9} {each.version:<14} {amounts}".rstrip())
+
+
+@hub.command()
+@config_option
+@click.argument("cluster", required=False)
+@json_option
+def tasks(kubeconfig: Path | None, cluster: str | None, as_json: bool) -> None:
+    """Show what tasks use, of all sites or of CLUSTER: replicas, processors, memory, models."""
+    from cumulet.central.hub.pulses import list_pulses
+    from cumulet.central.page.usage import make_usage
+    from cumulet.central.pulse import add_pulses
+    from cumulet.core.errors import UsageError
+
+    found = ask(kubeconfig, list_pulses)
+    if cluster is not None and cluster not in found:
+        raise UsageError(f"{cluster}: has said nothing of its tasks", hint="cumulet hub clusters")
+    several = found.values() if cluster is None else [found[cluster]]
+    usage = make_usage(add_pulses(several, int(time.time())))
+    click.echo(json.dumps(usage, indent=1) if as_json else "\n".join(make_usage_lines(usage)))
 
 
 @hub.command()
@@ -209,6 +239,21 @@ def make_row(cluster: Cluster) -> dict[str, Any]:
         "allocatable": dict(cluster.allocatable),
         "conditions": list(cluster.conditions),
     }
+
+
+def make_usage_lines(usage: dict[str, Any]) -> list[str]:
+    """Tasks, then links and the next quiet stretch, for people."""
+    lines = []
+    for task in usage["tasks"]:
+        models = ", ".join(f"{one['model']} at {one['sites']}" for one in task["models"])
+        line = f"{task['name']:<32} {task['ready']}/{task['wanted']} ready at {task['sites']} sites"
+        line += f", {task['cpu']:.2f} cores, {task['memory'] >> 20} MiB"
+        lines.append(line + (f"; {models}" if models else ""))
+    words = ("used", "up", "down")
+    links = [f"{link['kind']} {', '.join(f'{link[word]} {word}' for word in words)}" for link in usage["links"]]
+    if usage["window"]:
+        links.append(time.strftime("next quiet stretch %a %H:%M", time.localtime(usage["window"][0])))
+    return [*lines, f"{usage['sites']} sites: {'; '.join(links)}" if links else f"{usage['sites']} sites"]
 
 
 def confirm(question: str) -> None:

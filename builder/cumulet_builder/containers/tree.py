@@ -9,7 +9,7 @@ from debian.deb822 import Deb822, PkgRelation
 
 from cumulet_builder.engines.debian.trim import want_shipped
 from cumulet_builder.recipe.model import Trim
-from cumulet_builder.tree import Tree, filter_tree
+from cumulet_builder.tree import Tree, filter_tree, follow
 
 STATUS = "/var/lib/dpkg/status"
 # A container without them is not what programs expect: users, names of services, a shell for `sh -c`.
@@ -54,7 +54,9 @@ def _read_relations(record: Deb822, key: str) -> list[list[str]]:
 def make_base_tree(root: Tree, owners: Mapping[str, Sequence[str]], wanted: Iterable[str]) -> Tree:
     """The root with the wanted packages' files, and those of no package that are of use."""
     keep = find_closure(root.read(STATUS).decode(), [*ALWAYS, *wanted])
-    owner = {path: package for package, paths in owners.items() for path in paths}
+    links = {path: node.target for path, node in root.nodes.items() if node.kind == "link"}
+    # Packages of Debian 12 say /bin/cat of what lies in /usr/bin.
+    owner = {follow(path, links.get): package for package, paths in owners.items() for path in paths}
     folders = {path for path, node in root.nodes.items() if node.kind == "folder"}
 
     def want(path: str) -> bool:

@@ -57,12 +57,12 @@ def write(inputs: DiskInputs, bench: Bench) -> None:
         problems = [Problem(NAME, 0, 0, *each) for each in find_problems(android, parts, line)]
         if problems:
             raise make_error(problems)
-        if bench.android is None:
+        if bench.formats is None:
             raise ToolError(f"{NAME}: this engine has no tools for it", hint="engine: debian")
         target = bench.folder / NAME
         arguments = make_arguments(android, (kernel, inputs.initramfs, tree), line, target)
         folders = [bench.folder, work, inputs.initramfs.parent]
-        bench.android.run(arguments, folders=folders, env=inputs.environment, log=bench.log)
+        bench.formats.run(arguments, folders=folders, env=inputs.environment, log=bench.log)
         refuse_broken(target, android, parts)
 
 

@@ -170,6 +170,9 @@ def problems_of_esp(files: Mapping[str, str], partitions: Sequence[str]) -> list
 def problems_of_entry(text: str, files: Mapping[str, str], partitions: Sequence[str]) -> list[str]:
     """What is wrong with one boot entry."""
     values = _read_pairs(text.splitlines())
+    if "efi" in values:
+        # Signed: the command line is inside.
+        return [] if values["efi"] in files else [f"efi names {values['efi']}, which is not there"]
     problems = [f"no line '{key}'" for key in NEEDED_KEYS if key not in values]
     problems += [
         f"{key} names {values[key]}, which is not there"

@@ -15,6 +15,7 @@ from pathlib import Path
 from cumulet.core.errors import UsageError
 from cumulet_builder.formats.check import EXTLINUX
 from cumulet_builder.formats.inputs import Bench, DiskInputs
+from cumulet_builder.formats.secureboot import NAME, SignedBoot, write_signed
 from cumulet_builder.recipe.model import Architecture
 from cumulet_builder.render import render
 from cumulet_builder.tree import Tree, read_tar
@@ -45,6 +46,7 @@ def make_entry(inputs: DiskInputs, slot: str, device_trees: Sequence[str]) -> st
     """A slot's boot entry. Firmware that describes its board itself needs no device tree in it."""
     return render(
         "boot/entry.conf.j2",
+        program=f"/{slot}/{NAME}" if inputs.secure_boot else None,
         image=inputs.image,
         version=inputs.version,
         slot=slot,
@@ -53,16 +55,22 @@ def make_entry(inputs: DiskInputs, slot: str, device_trees: Sequence[str]) -> st
     )
 
 
-def make_esp(inputs: DiskInputs, device_trees: Tree, slot: str = "root-a") -> dict[str, bytes | Path]:
+def make_esp(
+    inputs: DiskInputs, device_trees: Tree, slot: str = "root-a", signed: SignedBoot | None = None
+) -> dict[str, bytes | Path]:
     """Path on the partition -> content, in the order of writing: what completes a slot comes last."""
     names = sorted(path for path, node in device_trees.nodes.items() if node.kind == "file")
     content: dict[str, bytes | Path] = {}
     extlinux = inputs.boot.method == "extlinux"
     if not extlinux:
-        content[f"/EFI/BOOT/{BOOT_LOADERS[inputs.architecture][1]}"] = inputs.boot_loader
+        loader = signed.loader if signed else inputs.boot_loader
+        content[f"/EFI/BOOT/{BOOT_LOADERS[inputs.architecture][1]}"] = loader
         content["/loader/loader.conf"] = render("boot/loader.conf.j2").encode()
-    content |= {f"/{slot}/vmlinuz": inputs.kernel, f"/{slot}/initrd.img": inputs.initramfs}
-    content |= {f"/{slot}/dtbs{name}": device_trees.read(name) for name in names}
+    if signed:
+        content[f"/{slot}/{NAME}"] = signed.linux
+    else:
+        content |= {f"/{slot}/vmlinuz": inputs.kernel, f"/{slot}/initrd.img": inputs.initramfs}
+        content |= {f"/{slot}/dtbs{name}": device_trees.read(name) for name in names}
     if extlinux:
         content[EXTLINUX] = make_menu(inputs, [slot], names).encode()
     else:
@@ -93,7 +101,9 @@ def make_format_arguments(inputs: DiskInputs, target: Path) -> list[str]:
 
 def write_esp(inputs: DiskInputs, target: Path, bench: Bench) -> None:
     """Write the partition into the file `target`. Raises UsageError if it does not hold its content."""
-    content = make_esp(inputs, read_tar(inputs.device_trees))
+    trees = read_tar(inputs.device_trees)
+    signed = sign(inputs, trees, bench) if inputs.secure_boot else None
+    content = make_esp(inputs, trees, signed=signed)
     room = inputs.layout.partition("esp").size
     need = sum(each.stat().st_size if isinstance(each, Path) else len(each) for each in content.values())
     if need > room * 0.97:
@@ -107,6 +117,12 @@ def write_esp(inputs: DiskInputs, target: Path, bench: Bench) -> None:
     _stage(content, stage, inputs.epoch)
     for arguments in [make_format_arguments(inputs, target), *make_copy_arguments(content, stage, target)]:
         bench.toolbox.run(arguments, folders=[target.parent], env=inputs.environment, log=bench.log)
+
+
+def sign(inputs: DiskInputs, device_trees: Tree, bench: Bench, slot: str = "root-a") -> SignedBoot:
+    """The signed programs of a slot. Raises UsageError for a key that is not usable."""
+    trees = [(path, device_trees.read(path)) for path, node in device_trees.walk() if node.kind == "file"]
+    return write_signed(inputs, make_command_line(inputs.command_line, slot), trees, bench)
 
 
 def make_copy_arguments(content: Mapping[str, bytes | Path], stage: Path, target: Path) -> list[list[str]]:

@@ -9,7 +9,7 @@ from typing import IO
 
 from cumulet_builder.formats.layout import Layout, make_layout, make_place, make_uuid
 from cumulet_builder.recipe.board import Boot, Storage
-from cumulet_builder.recipe.model import Architecture, Disk, parse_size
+from cumulet_builder.recipe.model import Architecture, Disk, SecureBoot, parse_size
 from cumulet_builder.toolbox import Toolbox
 
 
@@ -22,7 +22,8 @@ class DiskInputs:
     image, `root_tree` the tar archive it was made of, `data_tree` the first content of
     the data partition (or None), `device_trees` a tar archive, `boot_loader` the EFI
     program of systemd-boot, `command_line` the kernel's words without `root=`, `loader` the
-    board's own boot loader (or None).
+    board's own boot loader (or None). With `secure_boot`, the key and certificate that sign what firmware starts,
+    `stub` is the EFI program that the kernel is put behind.
     """
 
     image: str
@@ -42,6 +43,8 @@ class DiskInputs:
     boot: Boot = field(default_factory=Boot)
     storage: Storage = field(default_factory=Storage)
     loader: Path | None = None
+    secure_boot: SecureBoot | None = None
+    stub: Path | None = None
 
     @property
     def layout(self) -> Layout:
@@ -65,12 +68,12 @@ class DiskInputs:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a format works: the tools, the folder it fills, the log, and the tools of Android's formats."""
+    """Where a format works: the tools, the folder it fills, the log, and the tools that only some formats need."""
 
     toolbox: Toolbox
     folder: Path
     log: IO[str]
-    android: Toolbox | None = None
+    formats: Toolbox | None = None
 
 
 Writer = Callable[[DiskInputs, Bench], None]

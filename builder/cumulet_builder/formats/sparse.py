@@ -20,11 +20,11 @@ def write(inputs: DiskInputs, bench: Bench) -> None:
     image = bench.folder / disk.NAME
     if not image.exists():
         disk.write(inputs, bench)
-    if bench.android is None:
+    if bench.formats is None:
         raise ToolError(f"{NAME}: this engine has no tools for it", hint="engine: debian")
     target = bench.folder / NAME
     # The file's own holes stay away; zeros that are content are kept, as a disk may hold something else.
-    bench.android.run(["img2simg", "-s", image, target, str(BLOCK)], folders=[bench.folder], log=bench.log)
+    bench.formats.run(["img2simg", "-s", image, target, str(BLOCK)], folders=[bench.folder], log=bench.log)
     refuse_broken(target, image.stat().st_size)
 
 

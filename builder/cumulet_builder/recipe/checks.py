@@ -30,6 +30,7 @@ def find_conflicts(document: Value) -> list[Problem]:
         _budget,
         _tests,
         _tests_need_qemu,
+        _secure_boot,
         find_radio_conflicts,
     )
     return [problem for each in checks for problem in each(document)]
@@ -146,6 +147,22 @@ def _budget(document: Value) -> list[Problem]:
         return []
     message = f"size_budget.root: {budget} is more than the root partition holds, {partition}"
     return [_at(document, "size_budget", "root").place.problem(message, "raise disk.root, or lower the budget")]
+
+
+def _secure_boot(document: Value) -> list[Problem]:
+    signer = document.at(("secure_boot",))
+    if signer is None or not isinstance(signer.content, dict):
+        return []
+    method = _text(document, "board", "boot", "method") or "uefi"
+    if method != "uefi":
+        board = _text(document, "board", "board")
+        message = f"secure_boot: the boot loader of {board} ({method}) checks no signature of yours"
+        return [signer.key.problem(message, "leave secure_boot out; disk: {verity: true} still proves the root")]
+    verity = document.at(("disk", "verity"))
+    if verity is None or verity.content is not True:
+        hint = "disk: {verity: true}"
+        return [signer.key.problem("secure_boot: proves the root only together with disk.verity", hint)]
+    return []
 
 
 def _tests(document: Value) -> list[Problem]:

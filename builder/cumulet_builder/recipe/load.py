@@ -16,7 +16,12 @@ from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.recipe.override import Override, apply_overrides, parse_overrides, split_overrides
 
 # What a board takes from a file of this computer in place of a package.
-BOARD_FILES = (("board", "kernel", "file"), ("board", "boot", "loader", "file"))
+OWN_FILES = (
+    ("board", "kernel", "file"),
+    ("board", "boot", "loader", "file"),
+    ("secure_boot", "key"),
+    ("secure_boot", "certificate"),
+)
 # Decide which files are read at all, so they must be known before reading.
 DECIDING = ("board", "features", "include")
 
@@ -120,7 +125,7 @@ def _anchor_files(reader: Reader, document: Value) -> Value:
         anchored = {**kubernetes.mapping, "files": replace(named, content=paths)}
         content["kubernetes"] = replace(kubernetes, content=anchored)
     anchored_document = replace(document, content=content)
-    for key in BOARD_FILES:
+    for key in OWN_FILES:
         file = anchored_document.at(key)
         if file is not None and isinstance(file.content, str):
             path = reader.home(file.place)[0] / file.content

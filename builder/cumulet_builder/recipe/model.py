@@ -42,6 +42,7 @@ __all__ = [
     "Part",
     "Qemu",
     "Recipe",
+    "SecureBoot",
     "SizeBudget",
     "Ssh",
     "Trim",
@@ -136,6 +137,13 @@ class Disk(Part):
     compression: Literal["zstd", "lz4hc", "lz4", "none"] = Field("lz4hc", description="Of the root file system")
 
 
+class SecureBoot(Part):
+    """Who signs what UEFI firmware starts. The key stays on this computer."""
+
+    key: str = Field(description="RSA key (PEM, no password), relative to the fragment that names it")
+    certificate: str = Field(description="Its certificate (PEM), which the firmware is to know")
+
+
 class Node(Part):
     """The default of /etc/cumulet/node.yaml; what the machine is told at boot wins over it."""
 
@@ -182,6 +190,7 @@ class Recipe(Part):
     yocto: Yocto = Yocto()
     trim: Trim = Trim()
     disk: Disk = Disk()
+    secure_boot: SecureBoot | None = Field(None, description="Sign boot loader, kernel and command line for UEFI")
     size_budget: SizeBudget = SizeBudget()
     formats: tuple[Literal["disk", "blockmap", "directory", "tar", "oci"], ...] = ("disk", "blockmap")
     test: tuple[Literal["base", "kubernetes", "k3s", "modem", "gnss", "inference"], ...] = Field(

@@ -1,8 +1,9 @@
 """Sites under hubs: registration, work, tiers, in the protocol of Open Cluster Management.
 
 `kube` (with `access`, `link`, `informer`, `workqueue`) is a small client of the
-Kubernetes API, `protocol` the words of the protocol, `crds` its kinds. `agent` is what
-runs at a cluster, `hub` what runs at the place that clusters register at, `deploy` sends tasks from there to sites.
+Kubernetes API, `protocol` the words of the protocol, `crds` its kinds, `pulse` what a
+cluster says of its tasks. `agent` is what runs at a cluster, `hub` what runs at the
+place that clusters register at, `deploy` sends tasks from there to sites.
 """
 
 import importlib
@@ -13,6 +14,7 @@ from cumulet.central.agent.rights import make_agent_rights
 from cumulet.central.informer import Informer
 from cumulet.central.kube import Json, Kube, Query, RefusedError, Resource
 from cumulet.central.link import UnreachableError
+from cumulet.central.pulse import Pulse, TaskPulse, write_pulse
 
 if TYPE_CHECKING:
     from cumulet.central.deploy import (
@@ -40,9 +42,11 @@ __all__ = [
     "Informer",
     "Json",
     "Kube",
+    "Pulse",
     "Query",
     "RefusedError",
     "Resource",
+    "TaskPulse",
     "Trained",
     "UnreachableError",
     "Where",
@@ -56,6 +60,7 @@ __all__ = [
     "remove_deployment",
     "train",
     "wait_until_gone",
+    "write_pulse",
 ]
 
 

@@ -6,6 +6,6 @@ Offered is only a GPU that the self-test found right.
 
 from __future__ import annotations
 
-from cumulet.gpu.devices import ENDPOINT, RESOURCE, Gpu, find_gpus
+from cumulet.gpu.devices import ENDPOINT, Gpu, find_gpus
 
-__all__ = ["ENDPOINT", "RESOURCE", "Gpu", "find_gpus"]
+__all__ = ["ENDPOINT", "Gpu", "find_gpus"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 
+from cumulet.gpu.busy import Teller
 from cumulet.gpu.process import Places, Process
 
 
@@ -19,6 +21,8 @@ def main() -> int:
     process = Process(Places(), say)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.over.set())
+    # By itself: a cluster that is slow to answer must not keep the kubelet waiting.
+    threading.Thread(target=Teller(say).run, args=(process.over,), daemon=True).start()
     process.run()
     return 0
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-RESOURCE: Final = "cumulet.dev/gpu-percent"
 ENDPOINT: Final = "cumulet-gpu.sock"
 UNITS: Final = 100
 DRI: Final = Path("/dev/dri")

@@ -13,8 +13,9 @@ from typing import Any
 import grpc
 
 from cumulet.core.errors import ToolError
+from cumulet.core.notes import GPU_RESOURCE
 from cumulet.gpu.api import DEVICE_PLUGIN, HEALTHY, REGISTRATION, UNHEALTHY, VERSION, load_messages
-from cumulet.gpu.devices import ENDPOINT, PERCENT, RESOURCE, Gpu, choose_units, gpu_of
+from cumulet.gpu.devices import ENDPOINT, PERCENT, Gpu, choose_units, gpu_of
 
 KUBELET = "kubelet.sock"
 PATIENCE = 10.0
@@ -148,7 +149,7 @@ def register(folder: Path, patience: float = PATIENCE) -> None:
     request = messages["RegisterRequest"](
         version=VERSION,
         endpoint=ENDPOINT,
-        resource_name=RESOURCE,
+        resource_name=GPU_RESOURCE,
         options={"get_preferred_allocation_available": True},
     )
     with contextlib.closing(grpc.insecure_channel(f"unix:{folder / KUBELET}")) as channel:

@@ -10,6 +10,7 @@ To add a runtime: a module and a line in `runtimes/`, and the sample network in 
 
 from __future__ import annotations
 
+from cumulet.inference.labels import find_kubelet, patch_node
 from cumulet.inference.runtimes import RUNTIMES, Tensor
 from cumulet.inference.selftest import run_selftest
 from cumulet.inference.session import Session, open_session
@@ -22,8 +23,10 @@ __all__ = [
     "Session",
     "Tensor",
     "Verdict",
+    "find_kubelet",
     "load_report",
     "open_session",
+    "patch_node",
     "run_selftest",
     "save_report",
 ]

@@ -69,8 +69,9 @@ def _ask(words: Sequence[str], patience: float) -> Any:
     extra |= {name: os.environ[name] for name in VULKAN if name in os.environ}
     try:
         done = proc.run([sys.executable, "-m", *words], env=extra, timeout=patience, check=False)
-    except ToolError:
-        return f"not done within {patience:.0f} s"
+    except ToolError as error:
+        # Too long, or not to be started at all: a root without /dev/null is enough for that.
+        return error.message.removeprefix(f"{sys.executable}: ")
     if done.code != 0:
         # A process that was killed may leave half a line, or none.
         lines = [line for line in ("".join(filter(str.isprintable, each)) for each in done.err.splitlines()) if line]

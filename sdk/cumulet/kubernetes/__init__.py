@@ -10,14 +10,13 @@ from cumulet.kubernetes.kubeadm_documents import make_containerd_config, make_ta
 from cumulet.kubernetes.layout import ADMIN, CONFIG, DISCOVERY, MADE, PKI
 from cumulet.kubernetes.model import ROLES, Addon, Cluster, Join, Node, Role, Setup, Text
 from cumulet.kubernetes.render import make_yaml
-from cumulet.kubernetes.scheduling import GPU_RESOURCE, PACKING_SCHEDULER
+from cumulet.kubernetes.scheduling import PACKING_SCHEDULER
 
 __all__ = [
     "ADMIN",
     "CONFIG",
     "DISCOVERY",
     "DISTRIBUTIONS",
-    "GPU_RESOURCE",
     "MADE",
     "PACKING_SCHEDULER",
     "PKI",

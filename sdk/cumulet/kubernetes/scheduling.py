@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from cumulet.core.notes import GPU_RESOURCE
+
 PACKING_SCHEDULER: Final = "cumulet-packing"
 """Name of the profile for AI tasks. Everything else stays with the default one, which spreads."""
-GPU_RESOURCE: Final = "cumulet.dev/gpu-percent"
-"""Hundredths of a node's GPU, as the device plugin offers them."""
 # Each of these would pull containers apart that are to lie together, or to where an image happens to be.
 SPREADING: Final = ("PodTopologySpread", "NodeResourcesBalancedAllocation", "ImageLocality")
 

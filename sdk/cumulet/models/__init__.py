@@ -9,13 +9,15 @@ from cumulet.models.check import check_archive, check_files, load_release, read_
 from cumulet.models.documents import PREFIX, Card, Release
 from cumulet.models.health import Health
 from cumulet.models.image import build_model
-from cumulet.models.prune import Held, prune_models, prune_site, read_pins
+from cumulet.models.prune import FROM, MODEL, Held, prune_models, prune_site, read_pins
 from cumulet.models.publish import Published, find_size, publish_model
 from cumulet.models.registry import pull_model, push_model
 from cumulet.models.roll import Rolled, Switch, return_model, roll_model
 from cumulet.models.way import Choice, Way, choose_way
 
 __all__ = [
+    "FROM",
+    "MODEL",
     "PREFIX",
     "Card",
     "Choice",

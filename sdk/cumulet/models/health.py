@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from cumulet.core.api import Api, Json, status_of
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
-from cumulet.tasks import TaskProfile, make_lone_pod, make_volumes, parse_seconds
+from cumulet.core.quantities import parse_seconds
+from cumulet.tasks import TaskProfile, make_lone_pod, make_volumes
 
 LABEL = "cumulet.dev/check"
 PAUSE = 0.5

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError
-from cumulet.monitor.recorder import EVERY, FOLDER, Recorder
+from cumulet.monitor.recorder import EVERY, FOLDER, RUN, Recorder
 
 
 def main() -> int:
@@ -20,22 +20,23 @@ def main() -> int:
     words.add_argument("--site", required=True)
     words.add_argument("--folder", type=Path, default=FOLDER)
     words.add_argument("--every", type=float, default=EVERY, help="seconds between two samples")
+    words.add_argument("--run", type=Path, default=RUN, help="where the pulse and the status are published")
     given = words.parse_args()
     try:
-        asyncio.run(record(given.kubeconfig, given.site, given.folder, given.every))
+        asyncio.run(record(given))
     except CumuletError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
     return 0
 
 
-async def record(kubeconfig: Path, site: str, folder: Path, every: float) -> None:
+async def record(given: argparse.Namespace) -> None:
     """Take samples until this process is asked to end."""
     from cumulet.central import Kube, load_access  # noqa: PLC0415 - slow to import
 
-    kube = Kube(load_access(kubeconfig), agent="cumulet-monitor", links=2)
-    recorder = Recorder(kube, site, folder)
-    work = asyncio.ensure_future(recorder.run(_say, every))
+    kube = Kube(load_access(given.kubeconfig), agent="cumulet-monitor", links=2)
+    recorder = Recorder(kube, given.site, given.folder, given.run)
+    work = asyncio.ensure_future(recorder.run(_say, given.every))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     try:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cumulet.core.api import Json
-from cumulet.core.files import write_text
+from cumulet.core.files import raise_os_error
 from cumulet.packing import TASK_LABEL
+from cumulet.spool import Disk, make_folders
 
 SCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 STATE = "state.json"
@@ -78,30 +79,40 @@ def describe_reason(scaler: Json) -> str:
 class Reports:
     """A folder of reports that wait to be sent: one file each, the oldest first; and what was last known.
 
-    Whoever sends them removes the files that have arrived. What is known is written after the reports, so that after
-    a power cut a change may be told twice, and never not at all.
+    What is known and what follows from it are written in one piece, `state.json`, and only then become files. So a
+    change is told once, also if the power is lost at any moment: neither is there, or both are, and the same report
+    is written again under the same name. One process adds; another may hand on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self.folder = folder
+        self._disk = disk or Disk()
 
     def load_known(self) -> dict[str, int]:
         """Task -> number of containers that was last told of."""
-        try:
-            found = json.loads((self.folder / STATE).read_text())
-        except (OSError, ValueError):
-            return {}
-        return {str(name): int(count) for name, count in found.items()} if isinstance(found, dict) else {}
+        return dict(self._load().known)
 
     def add(self, reports: Sequence[ScaleReport], known: Mapping[str, int]) -> None:
-        """Keep reports and what is known now."""
-        for number, report in enumerate(reports):
-            name = f"{int(report.at * 1000):015}-{number:03}-{report.task}.json"
-            write_text(self.folder / name, json.dumps({"version": 1, "kind": "scaled", **asdict(report)}) + "\n")
-        if known != self.load_known():
-            write_text(self.folder / STATE, json.dumps(dict(sorted(known.items()))) + "\n")
+        """Keep reports and what is known now. Raises ToolError if the disk does not take them; then nothing is kept."""
+        texts = {
+            f"{int(report.at * 1000):015}-{number:03}-{report.task}.json": _dump(report)
+            for number, report in enumerate(reports)
+        }
+        state = self._load()
+        if texts or known != state.known:
+            # What could not become a file the last time is not forgotten.
+            self._save(_State(known, {**state.promised, **texts}))
+        self.settle()
+
+    def settle(self) -> None:
+        """Make files of the reports that were promised, and let the oldest go if nobody takes any."""
+        state = self._load()
+        if state.promised:
+            for name, text in sorted(state.promised.items()):
+                self._write(self.folder / name, text)
+            self._save(_State(state.known, {}))
         for path in self.list_reports()[:-MOST_REPORTS]:
-            path.unlink(missing_ok=True)
+            self._disk.remove(path)
 
     def list_reports(self) -> list[Path]:
         """The files of the reports that wait, the oldest first."""
@@ -115,7 +126,48 @@ class Reports:
         """
         taken = 0
         for path in self.list_reports():
-            take(f"scaled-{path.stem}", path.read_bytes())
-            path.unlink()
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                continue  # the oldest of too many
+            take(f"scaled-{path.stem}", content)
+            self._disk.remove(path)
             taken += 1
         return taken
+
+    def _load(self) -> _State:
+        try:
+            found = json.loads((self.folder / STATE).read_text())
+            known = {str(name): int(count) for name, count in found["known"].items()}
+            return _State(known, {str(name): str(text) for name, text in found["promised"].items()})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return _State({}, {})
+
+    def _save(self, state: _State) -> None:
+        body = {"version": 1, "known": dict(sorted(state.known.items())), "promised": dict(state.promised)}
+        self._write(self.folder / STATE, json.dumps(body) + "\n")
+
+    def _write(self, path: Path, text: str) -> None:
+        """A file, whole or not at all, and on the disk when this comes back."""
+        made = path.with_name(f".new-{path.name}")
+        try:
+            if not self.folder.is_dir():
+                make_folders(self.folder)
+            self._disk.remove(made)
+            self._disk.write(made, [text.encode()])
+            self._disk.rename(made, path)
+            self._disk.sync_folder(self.folder)
+        except OSError as error:
+            raise_os_error(error, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known, and reports that follow from it and may not be files yet: name -> content."""
+
+    known: Mapping[str, int]
+    promised: Mapping[str, str]
+
+
+def _dump(report: ScaleReport) -> str:
+    return json.dumps({"version": 1, "kind": "scaled", **asdict(report)}) + "\n"

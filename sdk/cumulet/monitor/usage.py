@@ -1,4 +1,4 @@
-"""What a site and its tasks use now: read from the metrics of the cluster, summed by pure functions."""
+"""What a site and its tasks use now, from the metrics of the cluster. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cumulet.core.api import Api, Json
+from cumulet.core.api import Json
+from cumulet.core.notes import NodeNote, read_number
+from cumulet.core.quantities import parse_quantity
 from cumulet.monitor.ring import Bin
 from cumulet.packing import TASK_LABEL
-from cumulet.tasks import Measured, parse_quantity
+from cumulet.tasks import Measured
 
 NODES = "/api/v1/nodes"
 NODE_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 POD_METRICS = "/apis/metrics.k8s.io/v1beta1/pods"
-GPU_NOTE = "edge.cumulet.dev/gpu-busy"
-"""Annotation of a node: percent of its GPU that is busy, by whoever watches it there."""
 USUAL = 0.95
 """A task's need is what it uses in so many of its bins: one lucky or unlucky bin does not count."""
 MIB = 1 << 20
@@ -33,7 +33,10 @@ class SiteLoad:
 
 @dataclass(frozen=True, slots=True)
 class TaskUsage:
-    """The containers of one task now. `cpu` in thousandths of a processor, `memory` in bytes, each of one container."""
+    """The containers of one task now. `cpu` in thousandths of a processor, `memory` in bytes, each of one container.
+
+    `memory_all` is of all of them together.
+    """
 
     namespace: str
     task: str
@@ -41,19 +44,7 @@ class TaskUsage:
     cpu_mean: float
     cpu_most: float
     memory_most: int
-
-
-async def read_load(api: Api) -> SiteLoad | None:
-    """How busy the site is; None if no node's metrics are there. Raises TargetError if the cluster does not answer."""
-    nodes = (await api.call("GET", NODES))["items"]
-    metrics = (await api.call("GET", NODE_METRICS)).get("items", [])
-    return sum_load(nodes, metrics)
-
-
-async def read_usage(api: Api) -> list[TaskUsage]:
-    """What the containers of tasks use. Raises TargetError if the cluster does not answer."""
-    found = await api.call("GET", POD_METRICS, query={"labelSelector": TASK_LABEL})
-    return sum_usage(found.get("items", []))
+    memory_all: int = 0
 
 
 def sum_load(nodes: Sequence[Json], metrics: Sequence[Json]) -> SiteLoad | None:
@@ -67,9 +58,9 @@ def sum_load(nodes: Sequence[Json], metrics: Sequence[Json]) -> SiteLoad | None:
             continue
         have.add(node["status"]["allocatable"])
         used.add(each["usage"])
-        note = node["metadata"].get("annotations", {}).get(GPU_NOTE)
-        if note is not None:
-            busy.append(_read_percent(note))
+        notes = node["metadata"].get("annotations", {})
+        if NodeNote.GPU_BUSY in notes:
+            busy.append(min(100.0, read_number(notes, NodeNote.GPU_BUSY)))
     if not have.cpu or not have.memory:
         return None
     gpu = sum(busy) / len(busy) if busy else 0.0
@@ -96,6 +87,7 @@ def sum_usage(items: Sequence[Json]) -> list[TaskUsage]:
             float(sum(pod.cpu for pod in pods) * 1000 / len(pods)),
             float(max(pod.cpu for pod in pods) * 1000),
             int(max(pod.memory for pod in pods)),
+            int(sum(pod.memory for pod in pods)),
         )
         for (namespace, task), pods in sorted(tasks.items())
     ]
@@ -124,10 +116,3 @@ class _Sum:
     def add(self, amounts: Mapping[str, str]) -> None:
         self.cpu += parse_quantity(amounts.get("cpu", "0"))
         self.memory += parse_quantity(amounts.get("memory", "0"))
-
-
-def _read_percent(text: str) -> float:
-    try:
-        return min(100.0, max(0.0, float(text)))
-    except ValueError:
-        return 0.0

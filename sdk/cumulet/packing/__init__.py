@@ -13,6 +13,7 @@ from cumulet.packing.scheduling import (
     make_labels,
     make_placement,
     make_resources,
+    name_containers,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "make_placement",
     "make_plan",
     "make_resources",
+    "name_containers",
 ]

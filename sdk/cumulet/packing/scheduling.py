@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cumulet.kubernetes import GPU_RESOURCE, PACKING_SCHEDULER
-from cumulet.packing.model import Amounts, Kind, Plan
+from cumulet.core.notes import GPU_RESOURCE
+from cumulet.kubernetes import PACKING_SCHEDULER
+from cumulet.packing.model import Amounts, Decision, Kind, Plan
 
 TASK_LABEL: Final = "cumulet.dev/task"
 """On every container of a task: the task's name."""
@@ -59,21 +60,26 @@ def make_placement(kind: Kind) -> dict[str, Any]:
 def find_differences(plan: Plan, places: Mapping[str, str], tasks: Mapping[str, str] | None = None) -> list[str]:
     """Where the scheduler did not do what was planned, as lines to read; none if it did.
 
-    `places`: container -> node, for those that run; members of super containers are left out. `tasks`: container ->
-    task, because containers of one task are alike. Nodes of one size are alike too: what counts is who is with whom.
+    `places`: container -> node, for those that run. `tasks`: container -> task, because containers of one task are
+    alike. Nodes of one size are alike too: what counts is who is with whom.
     """
-    several = {each.need.name for each in plan.decisions if each.kind == "super"}
-    planned = {each.need.name: each.nodes[0] for each in plan.decisions if each.placed and each.kind != "super"}
+    planned = {name: node for each in plan.decisions if each.placed for name, node in name_containers(each).items()}
     lines = [f"{name} was planned and runs nowhere" for name in sorted(set(planned) - set(places))]
     lines += [f"{name} runs on {places[name]} and was not planned" for name in sorted(set(places) - set(planned))]
     if lines:
         return lines
     names = tasks or {}
-    actual = {name: node for name, node in places.items() if name not in several}
-    missing = _group(planned, names) - _group(actual, names)
-    found = _group(actual, names) - _group(planned, names)
+    missing = _group(planned, names) - _group(places, names)
+    found = _group(places, names) - _group(planned, names)
     together = "; ".join(", ".join(group) for group in sorted(found.elements()))
     return [f"planned on one node: {', '.join(group)}; found: {together}" for group in sorted(missing.elements())]
+
+
+def name_containers(decision: Decision) -> dict[str, str]:
+    """The containers of a decision with their nodes: its own name, or `huge-0`, `huge-1` for a super container."""
+    if decision.kind != "super":
+        return {decision.need.name: decision.nodes[0]}
+    return {f"{decision.need.name}-{index}": node for index, node in enumerate(decision.nodes)}
 
 
 def _group(places: Mapping[str, str], tasks: Mapping[str, str]) -> Counter[tuple[str, ...]]:

@@ -9,18 +9,20 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError, UsageError
-from cumulet.spool.node import NodeSettings, run_node
+from cumulet.spool.look import FOLDER, look_at
+from cumulet.spool.node import Gather, NodeSettings, run_node
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The words that it understands."""
     parser = argparse.ArgumentParser("cumulet.spool", description="Results of a tier: taken in, kept, sent up.")
     parser.add_argument("verb", choices=["run", "show"])
-    parser.add_argument("--folder", type=Path, default=Path("/var/lib/cumulet/results"), help="[%(default)s]")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="[%(default)s]")
+    parser.add_argument("--file", type=Path, help="spool.yaml, in place of all other words of `run`")
     parser.add_argument("--name", default="", help="the cluster's name")
     parser.add_argument("--listen", default="127.0.0.1", help="address of the entry [%(default)s]")
     parser.add_argument("--port", type=int, default=8444, help="its port; 0: nothing comes from below [%(default)s]")
@@ -37,11 +39,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--collect", type=Path, metavar="FOLDER", help="what tasks leave there goes up")
     parser.add_argument("--node", default="", help="this device's name, for what it collects")
     parser.add_argument("--mark", type=int, default=0, help="firewall mark of what goes up: 7103 with cumulet.uplink")
+    parser.add_argument("--reports", type=Path, help="folder of the recorder's reports, which go up as well")
     return parser
 
 
 def make_settings(given: argparse.Namespace) -> NodeSettings:
-    """The settings of a command line. Raises UsageError."""
+    """The settings of a command line, or of the document that it names. Raises UsageError."""
+    if given.file is not None:
+        from cumulet.spool.document import load_spool  # noqa: PLC0415  (reads documents, slow to import)
+
+        return load_spool(given.file)
     if not given.name:
         raise UsageError("which cluster is this?", hint="--name NAME")
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
@@ -50,11 +57,20 @@ def make_settings(given: argparse.Namespace) -> NodeSettings:
     return NodeSettings(**words)
 
 
-async def serve(settings: NodeSettings) -> None:
+def make_gather(folder: Path | None) -> Gather:
+    """What brings the reports of a folder; nothing without one."""
+    if folder is None:
+        return lambda take: 0
+    from cumulet.monitor import Reports  # noqa: PLC0415  (slow to import)
+
+    return Reports(folder).hand_on
+
+
+async def serve(settings: NodeSettings, reports: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises CumuletError."""
     from cumulet.uplink import is_open  # noqa: PLC0415  (reads documents, which the show has no use for)
 
-    task = asyncio.ensure_future(run_node(settings, is_open))
+    task = asyncio.ensure_future(run_node(settings, is_open, make_gather(reports)))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -64,16 +80,9 @@ async def serve(settings: NodeSettings) -> None:
 
 
 def show(folder: Path) -> dict[str, int]:
-    """What waits in a tier's folder: entries and bytes, seen from outside, since its process has the spool."""
-    waiting = list((folder / "spool/entries").glob("*/data"))
-    arrived = list((folder / "inbox/arrived").glob("*"))
-    broken = list((folder / "spool/broken").glob("*"))
-    return {
-        "waiting": len(waiting),
-        "waiting_bytes": sum(path.stat().st_size for path in waiting),
-        "arrived": len(arrived),
-        "broken": len(broken),
-    }
+    """What waits in a tier's folder: entries and bytes."""
+    found = asdict(look_at(folder))
+    return {name: found[name] for name in ("waiting", "waiting_bytes", "arrived", "broken")}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -84,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "show":
             sys.stdout.write(json.dumps(show(given.folder)) + "\n")
         else:
-            asyncio.run(serve(make_settings(given)))
+            asyncio.run(serve(make_settings(given), given.reports))
     except CumuletError as error:
         sys.stderr.write(error.report())
         return error.exit_code

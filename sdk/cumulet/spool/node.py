@@ -15,8 +15,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+<<<<<<< HEAD
 from cumulet.core.errors import ToolError, UsageError
 from cumulet.spool.collect import Collector
+=======
+from cumulet.core.errors import CumuletError, UsageError
+>>>>>>> main
 from cumulet.spool.inbox import Inbox
 from cumulet.spool.relay import relay
 from cumulet.spool.send import Outcome, Sender, Target, make_client
@@ -29,6 +33,9 @@ RENEWAL_SECONDS = 5.0
 TIDY_SECONDS = 3600.0
 PARTIAL_SECONDS = 14 * 86400.0
 log = logging.getLogger("cumulet.spool")
+Take = Callable[[str, bytes], object]
+Gather = Callable[[Take], int]
+"""Hands what else waits on this device to a function, each with an id of its own, and forgets what that has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ def check_settings(settings: NodeSettings) -> None:
         )
 
 
+<<<<<<< HEAD
 async def run_node(settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True) -> None:
     """Run a tier until cancelled. `permit` is the uplink's. Raises CumuletError."""
     check_settings(settings)
@@ -105,6 +113,12 @@ async def _entry(settings: NodeSettings, inbox: Inbox) -> AsyncIterator[None]:
         log.info("%s: takes in nothing from others", settings.name)
         yield
         return
+=======
+async def run_node(
+    settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True, gather: Gather = lambda take: 0
+) -> None:
+    """Run a tier until cancelled. `permit` is the uplink's; `gather` brings reports. Raises CumuletError."""
+>>>>>>> main
     from aiohttp import web  # noqa: PLC0415  (the extra `hub`)
 
     from cumulet.spool import receive  # noqa: PLC0415  (the extra `hub`)
@@ -120,7 +134,13 @@ async def _entry(settings: NodeSettings, inbox: Inbox) -> AsyncIterator[None]:
         await runner.setup()
         await web.TCPSite(runner, settings.listen, settings.port, ssl_context=trust).start()
         log.info("%s: takes results at %s", settings.name, runner.addresses[0][1])
+<<<<<<< HEAD
         yield
+=======
+        await asyncio.gather(
+            _hand_on(settings, inbox, spool, gather), _tidy(inbox), _send(settings, spool, permit, stop)
+        )
+>>>>>>> main
     finally:
         await runner.cleanup()
 
@@ -130,12 +150,18 @@ def make_rule(settings: NodeSettings) -> Callable[[str, str], bool]:
     return lambda peer, origin: peer == origin or peer in settings.trusted or peer == settings.name
 
 
-async def _hand_on(settings: NodeSettings, inbox: Inbox, spool: Spool) -> None:
+async def _hand_on(settings: NodeSettings, inbox: Inbox, spool: Spool, gather: Gather) -> None:
+    told = ""
     while settings.up:
         await asyncio.to_thread(relay, inbox, spool)
+        line = await asyncio.to_thread(gather_reports, spool, gather)
+        if line != told:
+            log.warning("%s", line) if line else log.info("%s: reports go up again", settings.name)
+        told = line
         await asyncio.sleep(ROUND_SECONDS)
 
 
+<<<<<<< HEAD
 async def _collect(settings: NodeSettings, spool: Spool) -> None:
     if settings.collect is None or not settings.up:
         return
@@ -143,6 +169,18 @@ async def _collect(settings: NodeSettings, spool: Spool) -> None:
     while True:
         await asyncio.to_thread(collector.collect)
         await asyncio.sleep(COLLECT_SECONDS)
+=======
+def gather_reports(spool: Spool, gather: Gather) -> str:
+    """Put what waits into the spool; why not all of it could be put, or nothing. What could not, waits where it is.
+
+    A cut between the two leaves a report in both; the next call puts the same id again, which changes nothing.
+    """
+    try:
+        gather(lambda name, content: spool.put(content, id=name, meta={"kind": "report"}))
+    except (CumuletError, OSError) as error:
+        return str(error)
+    return ""
+>>>>>>> main
 
 
 async def _tidy(inbox: Inbox) -> None:

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cumulet.supercontainer.control import Controller, Fetched
+    from cumulet.supercontainer.control import Controller, Fetched, describe
     from cumulet.supercontainer.inside.life import Member
     from cumulet.supercontainer.judge import SuperStatus
     from cumulet.supercontainer.objects import (
@@ -31,6 +31,7 @@ _PLACES = {
     "Member": "cumulet.supercontainer.inside.life",
     "SuperStatus": "cumulet.supercontainer.judge",
     "SuperTask": "cumulet.supercontainer.objects",
+    "describe": "cumulet.supercontainer.control",
     "make_job": "cumulet.supercontainer.objects",
     "make_merging_service": "cumulet.supercontainer.objects",
     "make_secret": "cumulet.supercontainer.objects",
@@ -44,6 +45,7 @@ __all__ = [
     "Member",
     "SuperStatus",
     "SuperTask",
+    "describe",
     "make_job",
     "make_merging_service",
     "make_secret",

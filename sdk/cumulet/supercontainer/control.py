@@ -79,9 +79,7 @@ class Controller:
 
         `wait`: seconds that there may be too few whole nodes. `more`: engine, keep. Raises TargetError, UsageError.
         """
-        task = make_super_task(profile, await self.decide(profile), self.namespace, **more)
-        await self.create(task)
-        await self.admit(task, Deadline.after(wait))
+        task = await self.start(profile, await self.decide(profile), wait=wait, **more)
         try:
             status = await self.follow(task.name, Deadline.after(task.seconds + SLACK_SECONDS))
             fetched = await self.fetch(task.name, status, target)
@@ -92,6 +90,16 @@ class Controller:
             raise
         await self.remove(task.name)
         return fetched
+
+    async def start(self, profile: TaskProfile, decision: Decision, *, wait: float = 600.0, **more: str) -> SuperTask:
+        """Start a task on whole nodes as the packing rule has decided; each member has its node when this comes back.
+
+        Whoever wants the result follows it. Parameters and errors as of `run`.
+        """
+        task = make_super_task(profile, decision, self.namespace, **more)
+        await self.create(task)
+        await self.admit(task, Deadline.after(wait))
+        return task
 
     async def decide(self, profile: TaskProfile) -> Decision:
         """What the packing rule makes of a task if all nodes were well and idle.

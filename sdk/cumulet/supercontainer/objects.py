@@ -9,9 +9,10 @@ from typing import Final
 
 from cumulet.core.api import Json
 from cumulet.core.errors import UsageError
+from cumulet.core.quantities import parse_seconds, parse_size
 from cumulet.packing import TASK_LABEL, Amounts, Decision, make_labels, make_placement, make_resources
 from cumulet.supercontainer.inside.setting import ENGINES, KEEPS, NEXT_PORT
-from cumulet.tasks import TaskProfile, make_volumes, parse_seconds, parse_size
+from cumulet.tasks import TaskProfile, make_volumes
 
 PORT: Final = 7070
 DOOR: Final = 7071

@@ -17,9 +17,8 @@ from cumulet.tasks.manifests import (
 from cumulet.tasks.measure import correct, measure
 from cumulet.tasks.need import describe_correction, make_amounts, make_needs
 from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, make_profile, parse_profile, write_profile
-from cumulet.tasks.quantities import parse_quantity, parse_seconds, parse_size, write_size
 from cumulet.tasks.reach import Device, Reached, reach
-from cumulet.tasks.submit import Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
+from cumulet.tasks.submit import Spread, Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
 
 __all__ = [
     "Check",
@@ -28,6 +27,7 @@ __all__ = [
     "EdgeProfile",
     "Measured",
     "Reached",
+    "Spread",
     "Submitted",
     "TaskProfile",
     "apply",
@@ -49,9 +49,6 @@ __all__ = [
     "make_workload",
     "measure",
     "parse_profile",
-    "parse_quantity",
-    "parse_seconds",
-    "parse_size",
     "plan_tasks",
     "reach",
     "read_edge",
@@ -62,5 +59,4 @@ __all__ = [
     "submit",
     "write_edge",
     "write_profile",
-    "write_size",
 ]

@@ -7,15 +7,13 @@ from typing import Any, Literal
 
 from cumulet.core.api import Api, Json, status_of
 from cumulet.core.errors import TargetError
-from cumulet.kubernetes import GPU_RESOURCE
+from cumulet.core.notes import GPU_RESOURCE, NodeNote, read_list, read_number
+from cumulet.core.quantities import parse_quantity, write_size
 from cumulet.packing import PLACE_LABEL, TASK_LABEL, Amounts
 from cumulet.tasks.edge import EdgeNode, EdgeProfile, Gpu, Link, Load, Used, make_node_size
-from cumulet.tasks.quantities import parse_quantity, write_size
 
 NODES, PODS = "/api/v1/nodes", "/api/v1/pods"
 METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
-NOTES = "edge.cumulet.dev/"
-"""Annotations of a node, by whoever has measured it: renderer, gpu-speed, runtimes, mbit, milliseconds, gpu-busy."""
 ROLES: Mapping[str, Literal["master", "control"]] = {
     "node-role.kubernetes.io/control-plane": "master",
     "node-role.kubernetes.io/etcd": "control",
@@ -134,11 +132,9 @@ def _make_node(node: Json, pods: Sequence[Json], usage: Mapping[str, str], free:
     meta, allocatable = node["metadata"], node["status"]["allocatable"]
     size = _read_amounts(allocatable)
     used = sum_requests(pods)
-    notes = {
-        key.removeprefix(NOTES): text for key, text in meta.get("annotations", {}).items() if key.startswith(NOTES)
-    }
-    units = size.gpu
-    gpu = Gpu(renderer=notes.get("renderer", ""), units=units, speed=_number(notes, "gpu-speed")) if units else None
+    notes = meta.get("annotations", {})
+    speed = read_number(notes, NodeNote.GPU_SPEED)
+    gpu = Gpu(renderer=notes.get(NodeNote.RENDERER, ""), units=size.gpu, speed=speed) if size.gpu else None
     labels = [pod["metadata"].get("labels", {}) for pod in pods]
     tasks = [each for each in labels if TASK_LABEL in each]
     whole = [each[TASK_LABEL] for each in tasks if each.get(PLACE_LABEL) == "whole"]
@@ -151,11 +147,11 @@ def _make_node(node: Json, pods: Sequence[Json], usage: Mapping[str, str], free:
         memory=make_node_size(size.memory),
         disk=make_node_size(free),
         gpu=gpu,
-        runtimes=tuple(each for each in notes.get("runtimes", "").split(",") if each),
-        link=Link(mbit=_number(notes, "mbit"), milliseconds=_number(notes, "milliseconds")),
+        runtimes=read_list(notes, NodeNote.RUNTIMES),
+        link=Link(mbit=read_number(notes, NodeNote.MBIT), milliseconds=read_number(notes, NodeNote.MILLISECONDS)),
         load=Load(
             cpu=round(100 * busy.cpu / size.cpu, 1) if size.cpu else 0.0,
-            gpu=_number(notes, "gpu-busy"),
+            gpu=read_number(notes, NodeNote.GPU_BUSY),
             memory=round(100 * busy.memory / size.memory, 1) if size.memory else 0.0,
         ),
         used=Used(cpu=used.cpu / 1000, gpu=used.gpu, memory=write_size(used.memory)),
@@ -168,10 +164,3 @@ def _read_amounts(values: Mapping[str, Any]) -> Amounts:
     # Rounded up: half a thousandth that is asked for is still asked for.
     cpu, memory = parse_quantity(values.get("cpu", "0")), parse_quantity(values.get("memory", "0"))
     return Amounts(-(-cpu * 1000 // 1), int(parse_quantity(values.get(GPU_RESOURCE, "0"))), -(-memory // 1))
-
-
-def _number(notes: Mapping[str, str], name: str) -> float:
-    try:
-        return max(0.0, float(notes.get(name, "0")))
-    except ValueError:
-        return 0.0

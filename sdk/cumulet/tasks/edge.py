@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field
 
 from cumulet.core.documents import load_document, make_error, validate
 from cumulet.core.errors import Problem, UsageError
+from cumulet.core.quantities import parse_size, write_size
 from cumulet.packing import Amounts, Room
 from cumulet.tasks.profile import Part, Size
-from cumulet.tasks.quantities import parse_size, write_size
 
 
 class Gpu(Part):

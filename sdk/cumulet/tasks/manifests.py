@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from cumulet.core.api import Json
 from cumulet.core.errors import UsageError
+from cumulet.core.quantities import parse_seconds, parse_size
 from cumulet.packing import TASK_LABEL, Decision, Kind, make_labels, make_placement, make_resources
 from cumulet.tasks.profile import TaskProfile
-from cumulet.tasks.quantities import parse_seconds, parse_size
 
 MEMORY_LIMIT = 1.25
 """A container that takes so much more than it asked for is ended before its neighbours are."""

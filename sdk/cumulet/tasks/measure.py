@@ -9,16 +9,18 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from cumulet.core import watch
 from cumulet.core.api import Api, Json, status_of
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
+from cumulet.core.quantities import write_size
 from cumulet.tasks.manifests import make_lone_pod, make_volumes
 from cumulet.tasks.profile import Measured, TaskProfile
-from cumulet.tasks.quantities import write_size
 
 RunOnNode = Callable[[Sequence[str], str, float], Awaitable[str]]
 """Runs a program on the node, with a text on its input, for at most so many seconds; gives back what it printed."""
-WATCH = Path(__file__).parent / "device" / "watch.py"
+WATCH = Path(watch.__file__)
+"""Sent to the node as it is, which needs no Cumulet for it."""
 EVERY = 0.5
 START_SECONDS = 300.0
 PAUSE = 0.5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from cumulet.core.quantities import parse_size
 from cumulet.packing import Amounts, Need
 from cumulet.tasks.profile import Measured, TaskProfile
-from cumulet.tasks.quantities import parse_size
 
 HEADROOM = 1.1
 """What was measured once will be a little more another time."""

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cumulet.core.documents import Value, load_document, parse_versioned, validate_whole
 from cumulet.core.errors import Problem
-from cumulet.tasks.quantities import parse_seconds, parse_size
+from cumulet.core.quantities import parse_seconds, parse_size
 
 MOST_REPLICAS = 500
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cumulet.core.api import Api, Json
@@ -19,6 +19,9 @@ from cumulet.tasks.profile import TaskProfile
 APPLY = "application/apply-patch+yaml"
 OWNER = "cumulet-tasks"
 PAUSE = 0.1
+INDEX = "batch.kubernetes.io/job-completion-index"
+Spread = Callable[[TaskProfile, Decision], Awaitable[object]]
+"""Starts a task as a super container and comes back when each of its members has its node."""
 PLURALS = {"Deployment": "deployments", "Job": "jobs", "HorizontalPodAutoscaler": "horizontalpodautoscalers"}
 
 
@@ -42,30 +45,40 @@ def plan_tasks(profiles: Sequence[TaskProfile], edge: EdgeProfile, limits: Limit
 
 
 async def submit(
-    api: Api, profiles: Sequence[TaskProfile], *, namespace: str = "default", seconds: float = 120.0
+    api: Api,
+    profiles: Sequence[TaskProfile],
+    *,
+    namespace: str = "default",
+    seconds: float = 120.0,
+    spread: Spread | None = None,
 ) -> Submitted:
     """Start tasks in the order of their plan, each when the one before it has its node; what runs stays as it is.
 
-    Raises UsageError for a task that is to be a super container, and TargetError for one that has no place, both
-    before anything is started; TargetError for one whose containers have no node after `seconds`.
+    `spread` starts those that are more than a node. Raises TargetError for a task that has no place, and UsageError
+    for one that must be spread where nobody can do that, both before anything is started; TargetError for one whose
+    containers have no node after `seconds`.
     """
     own = frozenset(profile.task for profile in profiles)
     plan = plan_tasks(profiles, await read_edge(api, namespace, without=own))
     if plan.waiting:
         reasons = "; ".join(f"{each.need.name}: {each.reason}" for each in plan.waiting)
         raise TargetError(reasons, hint="cumulet task plan shows all of them")
-    spread = next((each for each in plan.decisions if each.kind == "super"), None)
-    if spread is not None:
-        raise UsageError(f"{spread.need.name}: {spread.reason}: a super container", hint="cumulet super run")
     by_name = {profile.task: profile for profile in profiles}
+    several = _find_several(plan, by_name)
+    if several and spread is None:
+        first = next(iter(several.values()))
+        raise UsageError(f"{first.need.name}: {first.reason}: a super container", hint="cumulet task run starts it")
     decisions: dict[str, Decision] = {}
     for decision in plan.decisions:
         decisions.setdefault(find_task(decision.need.name, by_name), decision)
     deadline = Deadline.after(seconds)
     for task, decision in decisions.items():
+        if spread is not None and task in several:
+            await spread(by_name[task], decision)
+            continue
         await start_task(api, by_name[task], decision, namespace)
         await wait_for_nodes(api, by_name[task], namespace, deadline)
-    places = await read_places(api, [by_name[task] for task in decisions], namespace)
+    places = await read_places(api, [by_name[task] for task in decisions], namespace, spread=several)
     tasks = {name: find_task(name, by_name) for name in places}
     return Submitted(plan, places, tuple(find_differences(plan, places, tasks)))
 
@@ -109,11 +122,19 @@ async def wait_for_nodes(api: Api, profile: TaskProfile, namespace: str, deadlin
         await asyncio.sleep(PAUSE)
 
 
-async def read_places(api: Api, profiles: Sequence[TaskProfile], namespace: str) -> dict[str, str]:
-    """Container, named as in a plan -> node. Containers of one task are alike, so they are numbered by node."""
+async def read_places(
+    api: Api, profiles: Sequence[TaskProfile], namespace: str, *, spread: Collection[str] = ()
+) -> dict[str, str]:
+    """Container, named as in a plan -> node. Containers of one task are alike, so they are numbered by node.
+
+    `spread`: tasks that are super containers; their members have numbers of their own.
+    """
     places: dict[str, str] = {}
     for profile in profiles:
         pods = await read_pods(api, profile.task, namespace, over=True)
+        if profile.task in spread:
+            places |= _read_members(profile.task, pods)
+            continue
         nodes = sorted(node for pod in pods if (node := pod["spec"].get("nodeName")))
         names = [need.name for need in make_needs([profile], find_standard(()))]
         if not scales(profile):
@@ -121,6 +142,28 @@ async def read_places(api: Api, profiles: Sequence[TaskProfile], namespace: str)
             names += [f"{profile.task}+{number}" for number in range(1, len(nodes) - len(names) + 1)]
         places |= dict(zip(names, nodes, strict=False))
     return places
+
+
+def _find_several(plan: Plan, tasks: Mapping[str, object]) -> dict[str, Decision]:
+    """Task -> decision, of those that become super containers. Raises UsageError for one that is to be two of them."""
+    found: dict[str, Decision] = {}
+    for decision in plan.decisions:
+        if decision.kind == "super":
+            task = find_task(decision.need.name, tasks)
+            if task in found:
+                raise UsageError(f"{task}: is more than a node, and is to be there twice", hint="replicas: {least: 1}")
+            found[task] = decision
+    return found
+
+
+def _read_members(task: str, pods: Sequence[Json]) -> dict[str, str]:
+    """The members of a super container; of those of one number the one that is not over."""
+    found = {}
+    for pod in sorted(pods, key=lambda pod: pod.get("status", {}).get("phase") not in OVER):
+        index, node = pod["metadata"].get("annotations", {}).get(INDEX), pod["spec"].get("nodeName")
+        if index is not None and node:
+            found[f"{task}-{index}"] = node
+    return dict(sorted(found.items()))
 
 
 def find_task(container: str, tasks: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ says what has to be done for it, `Uplink` does all of that again and again. `is_
 from the published choice, whether a class of traffic may flow now.
 """
 
-from cumulet.uplink.beacon import Beacon, load_status
+from cumulet.uplink.beacon import Beacon, load_status, write_status
 from cumulet.uplink.choose import CLASSES, MARKS, Choice, LinkState, make_choice
 from cumulet.uplink.facts import probe_links
 from cumulet.uplink.gnss import Fix, read_fix
@@ -45,4 +45,5 @@ __all__ = [
     "probe_links",
     "read_fix",
     "run_terminal",
+    "write_status",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cumulet.core.errors import CumuletError, UsageError
+from cumulet.core.files import write_text
 from cumulet.uplink.choose import Choice
 from cumulet.uplink.model import Link
 from cumulet.uplink.status import LINKS, NodeStatus, SiteStatus, encode_status
@@ -29,6 +30,11 @@ def load_status(text: str) -> SiteStatus:
         return SiteStatus(**{"sequence": 0, "time": 0, **values})
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"not a site's status: {error}") from error
+
+
+def write_status(status: SiteStatus, path: Path = STATUS_FILE) -> None:
+    """Publish a status for the beacon, whole or not at all. Raises ToolError if it cannot be written."""
+    write_text(path, json.dumps(asdict(status), indent=1) + "\n")
 
 
 def _freeze(value: Any) -> Any:
@@ -58,7 +64,12 @@ class Beacon:
             states = tuple(_state_of(kind, links) for kind in LINKS)
             signal = max((int(each["signal"]) for each in links), default=0)
             status = replace(
-                status, sequence=self.sequence, time=int(self.clock()), links=states, signal=status.signal or signal
+                status,
+                sequence=self.sequence,
+                # A status that nobody renews must not look like a new one.
+                time=status.time or int(self.clock()),
+                links=states,
+                signal=status.signal or signal,
             )
             terminal.offer(encode_status(status, self.link.service, self.key))
         except (CumuletError, OSError) as error:

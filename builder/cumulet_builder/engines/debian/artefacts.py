@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from debian.debfile import DebFile
 
-from cumulet.core.errors import ToolError
+from cumulet.core.errors import ToolError, UsageError
 from cumulet.core.files import sha256_file
 from cumulet_builder.cache import Cache
 from cumulet_builder.copyrights import write_copyrights
@@ -20,6 +20,7 @@ from cumulet_builder.formats.disk import check_root_fits
 from cumulet_builder.formats.esp import BOOT_LOADERS, make_command_line
 from cumulet_builder.formats.layout import make_uuid
 from cumulet_builder.formats.root import OPTIONS, RootOptions, write_root
+from cumulet_builder.formats.secureboot import STUBS
 from cumulet_builder.opened import load_package_file
 from cumulet_builder.plan import Stage, Workshop
 from cumulet_builder.recipe.model import Recipe
@@ -83,10 +84,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Toolboxes:
-    """The tools of every image, and those of Android's formats or None."""
+    """The tools of every image, and those that only some formats need or None."""
 
     every: Callable[[], Toolbox]
-    android: Callable[[], Toolbox] | None = None
+    formats: Callable[[], Toolbox] | None = None
 
 
 def make_image_stage(recipe: Recipe, lock: Lock, cache: Cache, sources: Sources, toolboxes: Toolboxes) -> Stage:
@@ -103,20 +104,28 @@ def make_image_stage(recipe: Recipe, lock: Lock, cache: Cache, sources: Sources,
         "storage": board.storage.model_dump_json(),
         "seed": make_seed(recipe),
     }
+    if recipe.secure_boot is not None:
+        # Whoever has another key gets another image; the key itself is in none.
+        inputs["certificate"] = sha256_file(load_user_file(recipe.secure_boot.certificate, "secure_boot.certificate"))
+        load_user_file(recipe.secure_boot.key, "secure_boot.key")
     optional = {
         "kubernetes": recipe.kubernetes is not None,
         "hardware": bool(board.kernel.device_trees),
-        "format-tools": toolboxes.android is not None,
+        "format-tools": toolboxes.formats is not None,
     }
     needs = ["tools", "root", "erofs", "kernel", "initramfs", *(name for name, there in optional.items() if there)]
 
     def make(workshop: Workshop) -> None:
         with workshop.cache.scratch("image") as scratch:
             parts = make_inputs(recipe, lock, workshop, write_loaders(recipe, sources, cache, scratch))
+            if recipe.secure_boot is not None:
+                stub = scratch / "stub.efi"
+                stub.write_bytes(load_efi(cache.file(sources.efi.sha256), STUBS[recipe.board.architecture]))
+                parts = replace(parts, secure_boot=recipe.secure_boot, stub=stub)
             check_root_fits(parts)
-            android = toolboxes.android() if toolboxes.android else None
+            formats = toolboxes.formats() if toolboxes.formats else None
             for write in writers.values():
-                write(parts, Bench(toolboxes.every(), workshop.folder, workshop.log, android))
+                write(parts, Bench(toolboxes.every(), workshop.folder, workshop.log, formats))
         write_copyrights([cache.file(digest) for digest in sources.files], workshop.folder)
         key = ROOT_KEY if board.boot.method == "android" else "root"
         line = make_command_line(parts.command_line, "root-a", key)
@@ -128,7 +137,7 @@ def make_image_stage(recipe: Recipe, lock: Lock, cache: Cache, sources: Sources,
 def write_loaders(recipe: Recipe, sources: Sources, cache: Cache, folder: Path) -> tuple[Path, Path | None]:
     """Files in `folder` with the EFI program of systemd-boot and the board's own boot loader, if it has one."""
     efi, own = folder / "loader.efi", folder / "loader.bin"
-    efi.write_bytes(load_boot_loader(cache.file(sources.efi.sha256), recipe.board.architecture))
+    efi.write_bytes(load_efi(cache.file(sources.efi.sha256), BOOT_LOADERS[recipe.board.architecture][0]))
     if sources.loader is None:
         return efi, None
     loader = recipe.board.boot.loader
@@ -176,9 +185,16 @@ def make_seed(recipe: Recipe) -> str:
     return f"cumulet {recipe.image}"
 
 
-def load_boot_loader(deb: Path, architecture: str) -> bytes:
-    """The EFI program in the package file of systemd-boot."""
-    wanted = BOOT_LOADERS["arm64" if architecture == "arm64" else "amd64"][0]
+def load_user_file(name: str, key: str) -> Path:
+    """A file of this computer that a recipe names. Raises UsageError naming the key if it is not there."""
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"{key}: {name}: no such file", hint="relative paths count from the file that names them")
+    return path
+
+
+def load_efi(deb: Path, wanted: str) -> bytes:
+    """An EFI program in the package file of systemd-boot."""
     with DebFile(str(deb)) as package:
         archive = package.data.tgz()
         for member in archive:

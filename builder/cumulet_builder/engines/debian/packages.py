@@ -23,6 +23,7 @@ from cumulet_builder.toolbox import make_namespace, raise_failure, remove_tree
 
 CODE = "2"
 RESULTS = ("root.tar", "owners.json")
+UNMERGED = ("bookworm",)
 
 
 def make_tools_stage(lock: Lock) -> Stage:
@@ -48,7 +49,8 @@ def _make_tree_stage(name: str, lock: Lock, group: Group) -> Stage:
         (workshop.folder / "debs").rmdir()
 
     files = tuple(package.sha256 for package in packages)
-    return Stage(name, {"code": CODE, "packages": digest_of(packages)}, make, files=files)
+    inputs = {"code": CODE, "packages": digest_of(packages), **_find_merging(lock)}
+    return Stage(name, inputs, make, files=files)
 
 
 def make_package_stages(trim: Trim, lock: Lock) -> list[Stage]:
@@ -72,6 +74,7 @@ def _make_stage(name: str, trim: Trim, lock: Lock, group: Group, start: str) -> 
         "epoch": str(lock.epoch),
         "documentation": str(trim.documentation),
         "locales": str(trim.locales),
+        **_find_merging(lock),
     }
 
     def make(workshop: Workshop) -> None:
@@ -97,6 +100,11 @@ def _make_stage(name: str, trim: Trim, lock: Lock, group: Group, start: str) -> 
 
     files = tuple(package.sha256 for package in (*packages, *twins))
     return Stage(name, inputs, make, ("tools", start) if start else ("tools",), files)
+
+
+def _find_merging(lock: Lock) -> dict[str, str]:
+    """Says in a stage's inputs that the links into /usr were made here, where packages do not bring them."""
+    return {"merged-usr": "1"} if lock.request.suite in UNMERGED else {}
 
 
 def _run_assembly(spec: Assembly, work: Path, workshop: Workshop) -> None:

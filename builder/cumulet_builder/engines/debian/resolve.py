@@ -13,7 +13,7 @@ from cumulet_builder.engines.debian.lock import Lock, LockedPackage, Request
 from cumulet_builder.engines.debian.mirror import Mirror
 from cumulet_builder.engines.debian.pins import Pin, Target, load_pins, select_pins, take_pin
 from cumulet_builder.engines.debian.wheels import Hashes, resolve_wheels
-from cumulet_builder.formats import verity
+from cumulet_builder.formats import secureboot, verity
 from cumulet_builder.formats.growth import PACKAGES as GROWTH
 from cumulet_builder.hardware import juicer
 from cumulet_builder.recipe.board import Board
@@ -54,9 +54,15 @@ def make_request(recipe: Recipe, host: str, kubernetes_packages: Sequence[str]) 
         extra=tuple(sorted(set(recipe.packages) - base)),
         boot=tuple(sorted(boot)),
         tools=tuple(sorted(tools)),
-        formats=ANDROID if board.boot.method == "android" else (),
+        formats=_format_tools(recipe),
         wheels=tuple(sorted(wheels)),
     )
+
+
+def _format_tools(recipe: Recipe) -> tuple[str, ...]:
+    if recipe.secure_boot is not None:
+        return secureboot.TOOL_PACKAGES
+    return ANDROID if recipe.board.boot.method == "android" else ()
 
 
 def find_pins(recipe: Recipe) -> list[Pin]:

@@ -16,6 +16,7 @@ from cumulet_builder.engines.debian.artefacts import (
     LoaderSource,
     Sources,
     Toolboxes,
+    load_user_file,
     make_erofs_stage,
     make_image_stage,
 )
@@ -80,9 +81,9 @@ def _surroundings(toolbox: Callable[[], Toolbox]) -> Surroundings:
 
 def _make_image_stages(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> list[Stage]:
     more = make_format_tools_stages(lock)
-    android = _toolbox_of(more[0], cache) if more else None
+    formats = _toolbox_of(more[0], cache) if more else None
     sources = Sources(find_package(lock, "systemd-boot-efi"), find_loader(recipe, lock, cache))
-    return [*more, make_image_stage(recipe, lock, cache, sources, Toolboxes(toolbox, android))]
+    return [*more, make_image_stage(recipe, lock, cache, sources, Toolboxes(toolbox, formats))]
 
 
 def find_loader(recipe: Recipe, lock: Lock, cache: Cache) -> LoaderSource | None:
@@ -97,14 +98,6 @@ def find_loader(recipe: Recipe, lock: Lock, cache: Cache) -> LoaderSource | None
         text = f"board {recipe.board.board}: boot.loader names neither a file nor a package with a path"
         raise UsageError(text, hint="board.boot.loader.file=./u-boot.bin")
     return LoaderSource(cache.file(package.sha256), package.sha256, loader.path)
-
-
-def load_user_file(name: str, key: str) -> Path:
-    """A file of this computer that a recipe names. Raises UsageError naming the key if it is not there."""
-    path = Path(name)
-    if not path.is_file():
-        raise UsageError(f"{key}: {name}: no such file", hint="relative paths count from the file that names them")
-    return path
 
 
 def _make_kernel_stage(recipe: Recipe, lock: Lock, cache: Cache, toolbox: Callable[[], Toolbox]) -> Stage:

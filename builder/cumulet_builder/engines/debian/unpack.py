@@ -19,6 +19,9 @@ from cumulet_builder.tree import follow
 SCRIPTS = ("preinst", "postinst", "config")
 KEPT = (*SCRIPTS, "templates", "triggers", "conffiles", "md5sums", "shlibs", "symbols", "prerm", "postrm")
 DATABASE = "var/lib/dpkg"
+# Folders whose files are all below /usr, and the same of single architectures.
+MERGED = ("bin", "sbin", "lib")
+ALSO_MERGED = {"amd64": ("lib64",)}
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,25 @@ def unpack_all(debs: Sequence[Path], root: Path, want: Callable[[str], bool], jo
     first = [deb for deb in debs if deb.name.startswith("base-files_")]
     rest = [deb for deb in debs if deb not in first]
     done = [unpack(deb, root, want) for deb in first]
+    for package in done:
+        merge_usr(root, package.fields["Architecture"])
     with ProcessPoolExecutor(max_workers=jobs) as pool:
         done += pool.map(partial(unpack, root=root, want=want), rest, chunksize=1)
     return sorted(done, key=lambda each: each.name)
+
+
+def merge_usr(root: Path, architecture: str) -> None:
+    """Make /bin and its like links into /usr, after base-files was unpacked; most often they are.
+
+    Until Debian 12 that package has empty folders there, and whoever sets a system up makes the links.
+    """
+    if (root / "bin").is_symlink():
+        return
+    for name in (*MERGED, *ALSO_MERGED.get(architecture, ())):
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        if (root / name).is_dir():
+            (root / name).rmdir()
+        (root / name).symlink_to(f"usr/{name}")
 
 
 def unpack(deb: Path, root: Path, want: Callable[[str], bool]) -> Unpacked:

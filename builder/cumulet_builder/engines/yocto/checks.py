@@ -31,7 +31,7 @@ class Known:
 
 def find_problems(resolved: Resolved, known: Known) -> list[Problem]:
     """Everything in a recipe that the engine cannot build. Pure."""
-    checks = (_board, _kubernetes, _kubernetes_version, _layers, _formats, _verity)
+    checks = (_board, _kubernetes, _kubernetes_version, _layers, _formats, _verity, _secure_boot)
     found = [problem for check in checks for problem in check(resolved, known)]
     return [*found, *_unsupported(resolved), *_debian(resolved)]
 
@@ -91,6 +91,13 @@ def _verity(resolved: Resolved, known: Known) -> list[Problem]:
         return []
     message = "disk.verity: the yocto engine writes no tree of hashes"
     return [verity.place.problem(message, "verity: false, or engine: debian")]
+
+
+def _secure_boot(resolved: Resolved, known: Known) -> list[Problem]:
+    signer = resolved.document.at(("secure_boot",))
+    if signer is None or signer.content is None:
+        return []
+    return [signer.place.problem("secure_boot: the yocto engine signs nothing", "engine: debian")]
 
 
 def _unsupported(resolved: Resolved) -> list[Problem]:

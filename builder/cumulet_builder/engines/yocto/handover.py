@@ -86,6 +86,7 @@ def make_boot_tree(recipe: Recipe, words: tuple[str, ...]) -> Tree:
         image=recipe.image,
         version=KERNEL,
         slot="root-a",
+        program=None,
         device_tree=f"/{trees[0]}.dtb" if len(trees) == 1 else None,
         options=make_command_line(words, "root-a"),
     )

@@ -26,6 +26,7 @@ KINDS = (
     "cumulet.dev/Task",
 )  # fmt: skip
 """What a hub may have applied here: nothing that gives rights over the whole cluster."""
+KEYS = "version cluster hubs agent tier local state claims serial kinds failover certificate_life feedback run traces"
 SERIALS = (Path("/etc/cumulet/serial"), Path("/sys/firmware/devicetree/base/serial-number"))
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Made = TypeVar("Made")
@@ -42,7 +43,9 @@ class HubConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """All of agent.yaml. Times in seconds."""
+    """All of agent.yaml. Times in seconds. `run` is where recorder and uplink publish how the site is, `traces`
+    the address of an OpenTelemetry collector.
+    """
 
     cluster: str
     hubs: tuple[HubConfig, ...]
@@ -56,6 +59,8 @@ class AgentConfig:
     failover: float = 600.0
     certificate_life: int = 30 * 86400
     feedback: float = 10.0
+    run: Path = Path("/run/cumulet")
+    traces: str = ""
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -103,8 +108,7 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def read(self) -> AgentConfig | None:
-        known = "version cluster hubs agent tier local state claims serial kinds failover certificate_life feedback"
-        self._check_keys(self.document, known.split(), "agent")
+        self._check_keys(self.document, KEYS.split(), "agent")
         found: dict[str, object] = {}
         for name, convert in (
             ("cluster", check_name),
@@ -116,6 +120,8 @@ class _Reader:
             ("failover", parse_seconds),
             ("certificate_life", parse_seconds),
             ("feedback", parse_seconds),
+            ("run", Path),
+            ("traces", str),
         ):
             value = self.document.mapping.get(name)
             if value is not None:

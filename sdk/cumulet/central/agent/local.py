@@ -20,7 +20,7 @@ from cumulet.central.protocol import (
     TIER_CLAIM,
     VERSION_CLAIM,
 )
-from cumulet.central.quantities import add_amounts
+from cumulet.core.quantities import add_amounts
 
 SUMS = "cumulet-sums"
 MOST_CLAIMS = 200

@@ -18,6 +18,7 @@ from cumulet.central.agent.vault import Identity, Vault
 from cumulet.central.crds import make_agent_crds
 from cumulet.central.kube import Kube
 from cumulet.central.protocol import AGENT_OWNER, CRDS
+from cumulet.central.traces import open_traces
 from cumulet.core.errors import CumuletError
 
 FIRST_WAIT, MOST_WAIT = 2.0, 60.0
@@ -32,6 +33,7 @@ class Agent:
     def __init__(self, config: AgentConfig, local: Access | None = None) -> None:
         self.config = config
         self.vault = Vault(config.state)
+        self.traces = open_traces(config.traces, "cumulet-agent", config.cluster)
         self.local = Kube(local or find_local(config), agent="cumulet-agent", links=2)
         self._begin()
 
@@ -112,7 +114,7 @@ class Agent:
             async with asyncio.timeout(self._patience()):
                 found = await enrol(applicant)
         self.identity = found
-        self.session = Session(applicant, found, self.local, self._met)
+        self.session = Session(applicant, found, self.local, self._met, self.traces)
         await self._with_patience(self.session)
 
     def _patience(self) -> float | None:
@@ -187,3 +189,4 @@ async def run_agent(config: AgentConfig, started: Callable[[Agent], None] = lamb
         await agent.run()
     finally:
         agent.local.close()
+        await asyncio.to_thread(agent.traces.close)

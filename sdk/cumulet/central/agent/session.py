@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from cumulet.central.agent.local import LocalFacts, make_status, probe_facts, probe_health
 from cumulet.central.agent.registration import Applicant, renew
+from cumulet.central.agent.told import load_pulse, set_pulse
 from cumulet.central.agent.vault import Identity
 from cumulet.central.agent.works import Works
 from cumulet.central.informer import Informer
@@ -24,6 +25,7 @@ from cumulet.central.protocol import (
     AGENT_OWNER,
     AVAILABLE,
     CLUSTERS,
+    HUB_CLAIM,
     JOINED,
     LEASE,
     LEASE_SECONDS,
@@ -34,6 +36,8 @@ from cumulet.central.protocol import (
     make_time,
     same_condition,
 )
+from cumulet.central.pulse import Pulse, same_shape
+from cumulet.central.traces import Traces
 from cumulet.core.errors import CumuletError, TargetError
 
 LOOK_SECONDS = 10.0
@@ -67,15 +71,24 @@ def keep_cluster(found: Json) -> Json:
 class Session:
     """One certificate at one hub. `tell` is called with a word for what we are: waiting, in touch."""
 
-    def __init__(self, applicant: Applicant, identity: Identity, local: Kube, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        applicant: Applicant,
+        identity: Identity,
+        local: Kube,
+        tell: Callable[[str], None],
+        traces: Traces | None = None,
+    ) -> None:
         self.applicant, self.identity, self.local = applicant, identity, local
         self.config = applicant.config
         self.hub = Kube(applicant.user_access(identity), agent="cumulet-agent", links=2)
-        self.works = Works(self.hub, local, self.config, make_hub_hash(applicant.hub.server))
+        self.works = Works(self.hub, local, self.config, make_hub_hash(applicant.hub.server), traces)
         self.cluster: Informer[Json] = Informer(
             self.hub, Query(CLUSTERS, fields=f"metadata.name={self.config.cluster}"), keep_cluster, self._changed
         )
         self.facts: LocalFacts | None = None
+        self.pulse: Pulse | None = None
+        self._told_pulse: Pulse | None = None
         self._tell = tell
         self._look = asyncio.Event()
         self._sooner = asyncio.Event()
@@ -103,6 +116,7 @@ class Session:
                     self.cluster.run,
                     self._renew_lease,
                     self._report,
+                    self._feel,
                     self._renew_certificate,
                     self.works.run,
                 ):
@@ -162,7 +176,11 @@ class Session:
             found = lease or await self.hub.get(LEASES, LEASE, self.config.cluster)
             found["metadata"].pop("managedFields", None)
             found["spec"]["renewTime"] = make_time(micro=True)
-            return await self.hub.replace(LEASES, found)
+            told = self.pulse
+            set_pulse(found, told)
+            written = await self.hub.replace(LEASES, found)
+            self._told_pulse = told
+            return written
         except RefusedError as error:
             if error.status in (404, 409):
                 await asyncio.sleep(FIRST_WAIT)
@@ -190,6 +208,24 @@ class Session:
                 "this device's clock is %.0f s %s the hub's: certificates may be taken for wrong", abs(skew), side
             )
             self._clock_said = True
+
+    # --- the pulse
+
+    async def _feel(self) -> None:
+        """Know what is to be told with the next lease; tell it sooner when more than amounts has changed."""
+        said = ""
+        while True:
+            try:
+                is_hub = self.facts is not None and self.facts.claims.get(HUB_CLAIM) == "true"
+                self.pulse, wrong = await load_pulse(self.local, self.config.run, is_hub), ""
+            except CumuletError as error:
+                wrong = error.message
+            if wrong not in ("", said):
+                log.warning("pulse: %s", wrong)
+            said = wrong
+            if not same_shape(self.pulse, self._told_pulse):
+                self._sooner.set()
+            await asyncio.sleep(LOOK_SECONDS)
 
     # --- the status
 

@@ -13,11 +13,11 @@ import logging
 import random
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cumulet.central.agent.applier import Applier, Outcome, find_stale, make_applied
 from cumulet.central.agent.config import AgentConfig
-from cumulet.central.agent.manifests import read_manifests
+from cumulet.central.agent.manifests import Manifest, read_manifests
 from cumulet.central.agent.reports import make_report, same_report
 from cumulet.central.informer import Informer
 from cumulet.central.kube import Json, Kube, Query, RefusedError
@@ -25,13 +25,16 @@ from cumulet.central.protocol import (
     AGENT_OWNER,
     APPLIED_FINALIZER,
     APPLIED_WORKS,
+    REPLICA_SETS,
     WORK_FINALIZER,
     WORKS,
+    find_condition,
     is_true,
     make_condition,
     make_time,
     parse_time,
 )
+from cumulet.central.traces import NoTraces, Traces, read_trace, with_trace
 from cumulet.central.workqueue import WorkQueue
 from cumulet.core.errors import CumuletError
 
@@ -56,6 +59,7 @@ class WorkItem:
     finalizers: tuple[str, ...]
     spec: bytes
     status: Json
+    trace: str = ""
 
     def unpack(self) -> Json:
         """The spec."""
@@ -74,13 +78,17 @@ def make_item(found: Json) -> WorkItem:
         finalizers=tuple(meta.get("finalizers") or ()),
         spec=zlib.compress(json.dumps(found.get("spec") or {}, separators=(",", ":")).encode(), 6),
         status=found.get("status") or {},
+        trace=read_trace(found),
     )
 
 
 class Works:
     """All works of one hub."""
 
-    def __init__(self, hub: Kube, local: Kube, config: AgentConfig, hub_hash: str) -> None:
+    def __init__(
+        self, hub: Kube, local: Kube, config: AgentConfig, hub_hash: str, traces: Traces | None = None
+    ) -> None:
+        self.traces = traces or NoTraces()
         self.hub, self.local, self.config, self.hub_hash = hub, local, config, hub_hash
         self.applier = Applier(local)
         self.queue = WorkQueue("works", self.handle, workers=2)
@@ -88,11 +96,13 @@ class Works:
             hub, Query(WORKS, config.cluster), make_item, self._changed, names=lambda found: found["metadata"]["name"]
         )
         self._done: dict[str, tuple[int, list[Outcome]]] = {}
+        self._contexts: dict[str, tuple[str, str]] = {}
 
     def _changed(self, name: str, old: WorkItem | None, new: WorkItem | None) -> None:
         # Our own reports come back as changes; only what the hub wants is worked on at once.
         if new is None:
             self._done.pop(name, None)
+            self._contexts.pop(name, None)
         elif old is None or (old.generation, old.deleting, old.finalizers) != (
             new.generation,
             new.deleting,
@@ -120,6 +130,18 @@ class Works:
             return None
         if is_true(item.status.get("conditions") or (), "Complete"):
             return None
+        if not item.trace or says(item, "Applied"):
+            return await self._apply(name, item, self._contexts.get(name, ("", ""))[1] or item.trace)
+        with self.traces.span("apply", item.trace, work=name, cluster=self.config.cluster) as span:
+            self._contexts[name] = (item.trace, span.context)
+            again = await self._apply(name, item, span.context)
+            wrong = [each.wrong for each in self._done[name][1] if each.wrong]
+            if wrong:
+                span.fail(wrong[0])
+            return again
+
+    async def _apply(self, name: str, item: WorkItem, context: str) -> float:
+        """Apply all manifests of a work; the seconds until they are looked at again. `context`: see `traces`."""
         spec = item.unpack()
         record = await self._keep_record(name)
         owner = {
@@ -128,7 +150,8 @@ class Works:
             "name": record["metadata"]["name"],
             "uid": record["metadata"]["uid"],
         }
-        outcomes = [await self.applier.apply(each, spec, owner) for each in read_manifests(spec, self.config.kinds)]
+        manifests = [carry(each, context) for each in read_manifests(spec, self.config.kinds)]
+        outcomes = [await self.applier.apply(each, spec, owner) for each in manifests]
         left = await self._clear_stale(record, outcomes)
         self._done[name] = (item.generation, outcomes)
         await self._report(name, item, outcomes)
@@ -214,7 +237,14 @@ class Works:
     async def _report(self, name: str, item: WorkItem, outcomes: Sequence[Outcome]) -> None:
         objects = [await self.applier.read(each) if not each.wrong or each.resource else None for each in outcomes]
         status = make_report(outcomes, objects, item.status, item.generation)
-        if not same_report(status, item.status):
+        if same_report(status, item.status):
+            return
+        if not item.trace or not has_news(status, item.status):
+            await self._write_status(name, status)
+            return
+        context = self._contexts.get(name, ("", ""))[1] or item.trace
+        with self.traces.span("report", context, work=name, cluster=self.config.cluster) as span:
+            span.note(**{kind.lower(): is_true(status["conditions"], kind) for kind in ("Applied", "Available")})
             await self._write_status(name, status)
 
     async def _write_status(self, name: str, status: Json) -> None:
@@ -267,6 +297,29 @@ class Works:
         if age > (GRACE_SECONDS if own else OTHER_HUB_SECONDS):
             log.info("%s: its hub does not know of it (any more), so it goes", name)
             await self._drop_record(name)
+
+
+def says(item: WorkItem, kind: str) -> bool:
+    """Whether the hub has been told that a condition is True for what it wants now."""
+    found = find_condition(item.status.get("conditions") or (), kind) or {}
+    return found.get("status") == "True" and int(found.get("observedGeneration", 0)) >= item.generation
+
+
+def has_news(status: Json, before: Json) -> bool:
+    """Whether a work is applied or available now and was not, or the other way."""
+    old, new = before.get("conditions") or (), status["conditions"]
+    return any(
+        (find_condition(old, kind) or {}).get(word) != (find_condition(new, kind) or {}).get(word)
+        for kind in ("Applied", "Available")
+        for word in ("status", "observedGeneration")
+    )
+
+
+def carry(manifest: Manifest, context: str) -> Manifest:
+    """A manifest that the hub of this cluster hands on carries the trace further; others are as they are."""
+    if manifest.kind != REPLICA_SETS.kind or manifest.group != REPLICA_SETS.group or not context:
+        return manifest
+    return replace(manifest, body=with_trace(manifest.body, context))
 
 
 def _identify(outcome: Outcome) -> Json:

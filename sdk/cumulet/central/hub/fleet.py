@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from cumulet.central.hub.records import Cluster, Made, Wish, Work, make_cluster, make_made, make_wish, make_work
 from cumulet.central.informer import Informer
@@ -18,20 +19,31 @@ from cumulet.central.protocol import (
     LEASES,
     NAMESPACES,
     PLACEMENTS,
+    PULSE,
     REPLICA_SETS,
     REQUESTS,
     ROLE_BINDINGS,
     SIGNER,
     WORKS,
 )
+from cumulet.central.pulse import MOST_BYTES
 
 MADE = (NAMESPACES, CLUSTER_ROLES, CLUSTER_BINDINGS, ROLE_BINDINGS)
 Told = Callable[[str], None]
 
 
-def keep_lease(found: Json) -> str:
-    """Of a lease, the time of its last renewal; an empty text if it never was."""
-    return str((found.get("spec") or {}).get("renewTime") or "")
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Of a lease, the time of its last renewal, empty if it never was; and what its cluster says of its tasks."""
+
+    renewed: str
+    pulse: str = ""
+
+
+def keep_lease(found: Json) -> Lease:
+    """What is kept of a lease. Of a text that is too long only so much that it is seen to be."""
+    notes = found["metadata"].get("annotations") or {}
+    return Lease(str((found.get("spec") or {}).get("renewTime") or ""), str(notes.get(PULSE, ""))[: MOST_BYTES + 1])
 
 
 def keep_all(found: Json) -> Json:
@@ -57,7 +69,7 @@ class Fleet:
         self.wishes: Informer[Wish] = Informer(
             kube, Query(REQUESTS, fields=f"spec.signerName={SIGNER}"), make_wish, self._wish
         )
-        self.leases: Informer[str] = Informer(
+        self.leases: Informer[Lease] = Informer(
             kube,
             Query(LEASES, fields=f"metadata.name={LEASE}"),
             keep_lease,
@@ -113,9 +125,11 @@ class Fleet:
         for each in self.on_wish:
             each(key, old, new)
 
-    def _lease(self, key: str, old: str | None, new: str | None) -> None:
-        for each in self.on_lease:
-            each(key, new or "")
+    def _lease(self, key: str, old: Lease | None, new: Lease | None) -> None:
+        before, now = (each.renewed if each is not None else "" for each in (old, new))
+        if old is None or before != now:  # what else is written into a lease is no sign of life
+            for each in self.on_lease:
+                each(key, now)
 
     def _work(self, key: str, old: Work | None, new: Work | None) -> None:
         found = new or old

@@ -21,7 +21,7 @@ def write_metric(name: str, kind: str, text: str, samples: Iterable[Sample]) -> 
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
     for labels, value in samples:
         inside = ",".join(f'{key}="{_escape(each)}"' for key, each in labels.items())
-        lines.append(f"{name}{{{inside}}} {value:g}" if inside else f"{name} {value:g}")
+        lines.append(f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}")
     return "\n".join(lines) + "\n"
 
 

@@ -12,8 +12,8 @@ from cumulet.central.hub.records import Cluster
 from cumulet.central.hub.sums import may_have
 from cumulet.central.kube import Json
 from cumulet.central.protocol import CLUSTER_SET_LABEL, DESCEND, UNAVAILABLE_TAINT, UNREACHABLE_TAINT
-from cumulet.central.quantities import parse_quantity
 from cumulet.central.selectors import match_all, match_labels
+from cumulet.core.quantities import parse_quantity
 
 NEEDS = "cumulet.io/needs"
 """Annotation of a placement: amounts (JSON) that must be allocatable at a cluster, as a task profile has them."""

@@ -17,13 +17,16 @@ from cumulet.central.protocol import (
     HUB_CLAIM,
     JOINED,
     LEASE_SECONDS,
+    OVER_BEIDOU,
     SERIAL,
     SET_LABEL,
+    SKY,
     find_condition,
 )
 from cumulet.central.reports import find_reports
+from cumulet.central.traces import read_trace
 
-OUR_ANNOTATIONS = (DEVICE_KEY, SERIAL, "registration.open-cluster-management.io/skip-clock-sync-check")
+OUR_ANNOTATIONS = (DEVICE_KEY, SERIAL, SKY, "registration.open-cluster-management.io/skip-clock-sync-check")
 Texts = Mapping[str, str]
 
 
@@ -71,14 +74,18 @@ class Cluster:
 
     @property
     def state(self) -> str:
-        """One word for people: pending, accepted, ready, unwell, silent, refused, leaving."""
+        """One word for people: pending, accepted, ready, unwell, silent, beidou, refused, leaving.
+
+        A cluster is `beidou` that would be silent if nothing came over it.
+        """
         if self.deleting:
             return "leaving"
         if not self.accepted:
             return "refused" if self.status(ACCEPTED) == "False" else "pending"
         if not self.joined:
             return "accepted"
-        return {"True": "ready", "False": "unwell"}.get(self.status(AVAILABLE), "silent")
+        silent = "beidou" if self.status(OVER_BEIDOU) == "True" else "silent"
+        return {"True": "ready", "False": "unwell"}.get(self.status(AVAILABLE), silent)
 
 
 def make_cluster(found: Json) -> Cluster:
@@ -136,6 +143,7 @@ class Work:
     feedback: Mapping[str, int] = field(default_factory=dict)
     uid: str = ""
     reports: str = ""
+    trace: str = ""
 
     def holds(self, kind: str) -> bool:
         """Whether a condition is True for what the work says now."""
@@ -167,6 +175,7 @@ def make_work(found: Json) -> Work:
         feedback=feedback,
         uid=meta.get("uid", ""),
         reports=find_reports(status),
+        trace=read_trace(found),
     )
 
 

@@ -28,6 +28,7 @@ from cumulet.central.protocol import (
     make_condition,
     same_condition,
 )
+from cumulet.central.traces import NoTraces, Traces, read_trace, with_trace
 from cumulet.central.workqueue import WorkQueue
 
 CALM_SECONDS = 1.0
@@ -38,8 +39,9 @@ AT_ONCE = 16
 class Replicas:
     """Looks at a replica set when it, its placements or its works change."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, traces: Traces | None = None) -> None:
         self.fleet = fleet
+        self.traces = traces or NoTraces()
         self.kube = fleet.kube
         self.queue = WorkQueue("replica sets", self.handle, workers=2)
         fleet.on_set.append(self.queue.add)
@@ -118,15 +120,19 @@ class Replicas:
         known = {work.cluster: work for work in works}
         turn = asyncio.Semaphore(AT_ONCE)
 
-        async def write(body: Json) -> None:
+        async def write(body: Json, parent: str) -> None:
+            place = body["metadata"]
+            words = {"cluster": place["namespace"], "work": place["name"]}
             async with turn:
-                await self.kube.apply(WORKS, body, owner=HUB_OWNER)
+                with self.traces.span("create work", parent, **words) as span:
+                    await self.kube.apply(WORKS, with_trace(body, span.context), owner=HUB_OWNER)
 
         async def drop(work: Work) -> None:
             async with turn:
                 await self.kube.delete(WORKS, work.name, work.cluster, uid=work.uid)
 
         kinds: dict[bool, Json] = {}
+        bodies: list[Json] = []
         async with asyncio.TaskGroup() as group:
             for name in names:
                 cluster, old = self.fleet.get(name), known.pop(name, None)
@@ -137,10 +143,15 @@ class Replicas:
                     kinds[cluster.is_hub] = make_work_body(found, placements, cluster)
                 body = kinds[cluster.is_hub]
                 if old is None or old.content != body["metadata"]["annotations"][CONTENT]:
-                    group.create_task(write({**body, "metadata": {**body["metadata"], "namespace": name}}))
+                    bodies.append({**body, "metadata": {**body["metadata"], "namespace": name}})
             for work in known.values():
                 if not work.deleting:
                     group.create_task(drop(work))
+        if bodies:
+            with self.traces.span("spread", read_trace(found), rollout=meta["name"], clusters=len(bodies)) as span:
+                async with asyncio.TaskGroup() as group:
+                    for body in bodies:
+                        group.create_task(write(body, span.context))
 
     async def _remove(self, found: Json, works: Sequence[Work]) -> float | None:
         for work in works:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from cumulet.central.access import Access, load_access, load_own_access
 from cumulet.central.hub.process import Hub, read_allowed
+from cumulet.central.hub.sky import Sky, load_settings
 from cumulet.central.kube import Kube
+from cumulet.central.traces import open_traces
 from cumulet.core.errors import CumuletError, UsageError
 
 LINKS = 24
@@ -31,6 +33,8 @@ class Settings:
     certificate: Path | None = None
     key: Path | None = None
     allowed: Path | None = None
+    traces: str = ""
+    sky: Path | None = None
 
 
 def make_access(settings: Settings) -> Access:
@@ -63,7 +67,9 @@ async def run_hub(settings: Settings, prepare: Callable[[Hub], object] = lambda 
             f"{settings.allowed}: not a list of devices: {error}", hint='[{"serial": "...", "key": "SHA256:..."}]'
         ) from error
     kube = Kube(make_access(settings), agent="cumulet-hub", links=LINKS)
-    hub = Hub(kube, allowed)
+    traces = open_traces(settings.traces, "cumulet-hub", kube.access.host)
+    hub = Hub(kube, allowed, traces)
+    hub.sky = Sky(hub.fleet, load_settings(settings.sky)) if settings.sky is not None else None
     prepare(hub)
     await hub.web.start(settings.listen, settings.port, context)
     try:
@@ -71,6 +77,7 @@ async def run_hub(settings: Settings, prepare: Callable[[Hub], object] = lambda 
     finally:
         await hub.web.stop()
         kube.close()
+        await asyncio.to_thread(traces.close)
 
 
 def serve(settings: Settings, prepare: Callable[[Hub], object] = lambda hub: None) -> None:
@@ -100,6 +107,8 @@ def main() -> int:
     parser.add_argument("--certificate", type=Path, help="of the entry")
     parser.add_argument("--key", type=Path, help="of the entry")
     parser.add_argument("--allowed", type=Path, help="devices that need no person: JSON list of serial and key")
+    parser.add_argument("--sky", type=Path, help="sky.yaml: the hub's Beidou terminal, and the keys of its sites")
+    parser.add_argument("--traces", default="", metavar="URL", help="an OpenTelemetry collector, for spans by OTLP")
     from cumulet.central.page import add_page  # noqa: PLC0415  (the page stands on the hub)
 
     words = vars(parser.parse_args())

@@ -18,7 +18,7 @@ from cumulet.central.protocol import (
     VALUES_CLAIM,
     VERSION_CLAIM,
 )
-from cumulet.central.quantities import add_amounts
+from cumulet.core.quantities import add_amounts
 
 MOST_VALUES = 24
 MOST_NAMES = 64

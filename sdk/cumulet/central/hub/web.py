@@ -194,7 +194,7 @@ class _Talk:
             headers["connection"] = "close"
         start = h11.Response(status_code=answer.status, headers=list(headers.items()))
         self.writer.write(self.http.send(start) or b"")
-        if answer.stream is not None:
+        if answer.stream is not None and not head_only:
             async for chunk in answer.stream:
                 self.writer.write(self.http.send(h11.Data(data=chunk)) or b"")
                 await self.writer.drain()

@@ -15,9 +15,11 @@ from cumulet.central.hub.process import Hub
 from cumulet.central.hub.web import Answer, Request
 from cumulet.central.kube import Json, RefusedError
 from cumulet.central.page.deploy import NAMESPACE, make_rollout
+from cumulet.central.page.usage import make_details, make_summary, make_usage
 from cumulet.central.page.users import User, Users
-from cumulet.central.page.view import make_rollouts, make_tiers, make_waiting
+from cumulet.central.page.view import Heard, make_rollouts, make_tiers, make_waiting
 from cumulet.central.protocol import NAMESPACES, PLACEMENTS, REPLICA_SETS, TIERS
+from cumulet.central.traces import with_trace
 from cumulet.core.errors import CumuletError, UsageError
 
 OWNER = "cumulet-page"
@@ -43,6 +45,7 @@ def add_page(hub: Hub) -> Page:
     for path, (name, content) in FILES.items():
         hub.web.add("GET", path, _make_file(name, content))
     hub.web.add("GET", "/api/overview", page.guard("see", page.overview))
+    hub.web.add("GET", "/api/cluster/", page.guard("see", page.details))
     hub.web.add("POST", "/api/approve", page.guard("approve", page.approve))
     hub.web.add("POST", "/api/reject", page.guard("approve", page.reject))
     hub.web.add("POST", "/api/deploy", page.guard("deploy", page.deploy))
@@ -91,21 +94,30 @@ class Page:
 
     async def overview(self, user: User, request: Request) -> Json:
         """Everything that is shown, as far as this user may see it."""
-        fleet, leases = self.hub.fleet, self.hub.leases
-        silences = {name: leases.silent_for(name) for name in leases.seen}
+        fleet, now = self.hub.fleet, time.time()
         waiting = make_waiting(fleet.clusters.found, fleet.wishes.found.values()) if "waiting" in user.rights else []
         rollouts = make_rollouts(fleet.sets.found.values()) if "rollouts" in user.rights else []
         return {
             "user": user.name,
             "rights": sorted(user.rights),
             "hub": self.hub.kube.access.server,
-            "time": time.time(),
+            "time": now,
             "synced": fleet.synced,
-            "tiers": make_tiers(fleet.all(), silences),
+            "tiers": make_tiers(fleet.all(), lambda name: self._hear(name, now)),
             "every_tier": list(reversed(TIERS)),
             "waiting": waiting,
             "rollouts": rollouts,
+            "usage": make_usage(self.hub.pulses.total()),
         }
+
+    def _hear(self, name: str, now: float) -> Heard:
+        return Heard(self.hub.leases.silent_for(name), make_summary(self.hub.pulses.get(name), now))
+
+    async def details(self, user: User, request: Request) -> Json:
+        """The tasks of one cluster."""
+        if self.hub.fleet.get(request.rest) is None:
+            raise UsageError(f"{request.rest[:60]!r}: no such cluster")
+        return make_details(self.hub.pulses.get(request.rest), self.hub.pulses.problem(request.rest))
 
     async def approve(self, user: User, request: Request) -> Json:
         """Let a cluster in, with the user's own rights, if the key that asks is the one that the user has compared."""
@@ -128,6 +140,10 @@ class Page:
     async def deploy(self, user: User, request: Request) -> Json:
         """Roll an image out to the clusters of a selector."""
         placement, rollout = make_rollout(await _read_form(request))
+        with self.hub.traces.span("deploy", rollout=rollout["metadata"]["name"], user=user.name) as span:
+            return await self._roll_out(user, placement, with_trace(rollout, span.context))
+
+    async def _roll_out(self, user: User, placement: Json, rollout: Json) -> Json:
         if await user.kube.find(NAMESPACES, NAMESPACE) is None:
             await user.kube.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
         await user.kube.apply(PLACEMENTS, placement, owner=OWNER)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from cumulet.central.hub.judge import read_request
 from cumulet.central.hub.records import Cluster, Wish
+from cumulet.central.hub.sky import read_sky
 from cumulet.central.hub.sums import count_below
 from cumulet.central.kube import Json
 from cumulet.central.protocol import AVAILABLE, AVAILABLE_CLAIM, BELOW_CLAIM, SERIAL, TIER_CLAIM, TIERS, VALUES_CLAIM
-from cumulet.central.quantities import parse_quantity
 from cumulet.core.errors import CumuletError
+from cumulet.core.quantities import parse_quantity
 
 MOST_SHOWN = 300
 # What needs somebody comes first.
-ORDER = ("unwell", "silent", "pending", "accepted", "refused", "leaving", "ready")
+ORDER = ("unwell", "silent", "beidou", "pending", "accepted", "refused", "leaving", "ready")
 
 
 def get_tier(cluster: Cluster) -> str:
@@ -24,14 +26,23 @@ def get_tier(cluster: Cluster) -> str:
     return tier if tier in TIERS else "edge"
 
 
-def make_row(cluster: Cluster, silence: float | None) -> Json:
-    """One cluster. `silence`: seconds since its lease was renewed, if that is known."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the hub has heard of a cluster: seconds since its lease was renewed, and what it has said of its tasks."""
+
+    silence: float | None = None
+    pulse: Json | None = None
+
+
+def make_row(cluster: Cluster, heard: Heard) -> Json:
+    """One cluster."""
+    silence = heard.silence
     condition = cluster.condition(AVAILABLE) or {}
     return {
         "name": cluster.name,
         "state": cluster.state,
         "since": condition.get("lastTransitionTime", ""),
-        "message": condition.get("message", "") if cluster.state in ("unwell", "silent") else "",
+        "message": condition.get("message", "") if cluster.state in ("unwell", "silent", "beidou") else "",
         "version": cluster.version,
         "silence": None if silence is None else round(silence),
         "cpu": make_share(cluster, "cpu"),
@@ -40,7 +51,36 @@ def make_row(cluster: Cluster, silence: float | None) -> Json:
         "available": count_below(cluster, AVAILABLE_CLAIM) if cluster.is_hub else 0,
         "claims": {name: text for name, text in sorted(cluster.claims.items()) if not name.startswith(VALUES_CLAIM)},
         "labels": dict(sorted(cluster.labels.items())),
+        "pulse": heard.pulse,
+        "sky": make_sky(cluster),
     }
+
+
+def make_sky(cluster: Cluster) -> Json | None:
+    """What a cluster says over Beidou, if that is how it is heard of."""
+    word = read_sky(cluster) if cluster.state == "beidou" else None
+    if word is None:
+        return None
+    status = word["status"]
+    numbers = {name: _whole(status.get(name)) for name in ("ready", "nodes", "cpu", "spool_entries", "age", "time")}
+    alarms, place = status.get("alarms"), status.get("position")
+    known = isinstance(place, list) and all(isinstance(each, int | float) and abs(each) <= 180 for each in place)
+    return {
+        "time": word["received"],
+        "behind": max(0, word["received"] - numbers["time"]) if numbers["time"] else 0,
+        "nodes": [numbers["ready"], numbers["nodes"]],
+        "cpu": numbers["cpu"],
+        "alarms": [str(each)[:20] for each in alarms[:16]] if isinstance(alarms, list) else [],
+        "note": str(status.get("note", ""))[:40],
+        "position": place[:2] if known else None,
+        "waiting": numbers["spool_entries"],
+        "oldest": numbers["age"],
+    }
+
+
+def _whole(value: object) -> int:
+    """A number; nothing for what an agent has written in place of one."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1 << 53 else 0
 
 
 def make_share(cluster: Cluster, name: str) -> list[float]:
@@ -55,9 +95,10 @@ def _number(text: str) -> float:
         return 0.0
 
 
-def make_tiers(clusters: Iterable[Cluster], silences: Mapping[str, float | None]) -> list[Json]:
+def make_tiers(clusters: Iterable[Cluster], hear: Callable[[str], Heard]) -> list[Json]:
     """The site map: tiers from the top, each with counts by state and its clusters, trouble first.
 
+    `hear` is asked for what the hub has heard of those that are shown.
     Of a tier with very many clusters only the first are listed; the counts are of all.
     """
     found: dict[str, list[Cluster]] = {tier: [] for tier in reversed(TIERS)}
@@ -68,7 +109,7 @@ def make_tiers(clusters: Iterable[Cluster], silences: Mapping[str, float | None]
         if not members:
             continue
         members.sort(key=lambda each: (ORDER.index(each.state), each.name))
-        shown = [make_row(each, silences.get(each.name)) for each in members[:MOST_SHOWN]]
+        shown = [make_row(each, hear(each.name)) for each in members[:MOST_SHOWN]]
         counts = Counter(each.state for each in members)
         sums = {
             name: [sum(make_share(each, name)[at] for each in members) for at in (0, 1)] for name in ("cpu", "memory")

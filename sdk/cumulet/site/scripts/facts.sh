@@ -26,26 +26,39 @@ say role "$(sed -n 's/^CUMULET_ROLE=//p' /run/cumulet/node.env 2>/dev/null)"
 ip -o -4 address show scope global 2>/dev/null | while read -r _ name _ address _; do
     say link "${address%/*}" "$(cat "/sys/class/net/$name/mtu")"
 done
+version() {
+    case $1 in
+    kubeadm) kubeadm version -o short ;;
+    k3s) k3s --version | sed -n 's/^k3s version \([^ ]*\).*/\1/p' ;;
+    containerd) containerd --version | cut -d' ' -f3 ;;
+    esac 2>/dev/null
+}
+# Big programs take long to start: what one has said is kept until its file changes.
+kept=/run/cumulet/versions
 for program in kubeadm k3s containerd; do
     [ -x "/usr/bin/$program" ] || continue
-    case $program in
-    kubeadm) say program kubeadm "$(kubeadm version -o short 2>/dev/null)" ;;
-    k3s) say program k3s "$(k3s --version 2>/dev/null | sed -n 's/^k3s version \([^ ]*\).*/\1/p')" ;;
-    containerd) say program containerd "$(containerd --version 2>/dev/null | cut -d' ' -f3)" ;;
-    esac
+    file=$(stat -Lc '%d:%i:%s:%Y:%Z' "/usr/bin/$program")
+    said=
+    [ ! -r "$kept/$program" ] || read -r was said <"$kept/$program" || :
+    if [ -z "$said" ] || [ "$was" != "$file" ]; then
+        said=$(version "$program")
+        [ -z "$said" ] || { mkdir -p "$kept" && printf '%s %s\n' "$file" "$said" >"$kept/$program"; } 2>/dev/null || :
+    fi
+    say program "$program" "$said"
 done
-for unit in containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy \
-    cumulet-balancer cumulet-flannel k3s k3s-agent; do
-    systemctl is-active -q "$unit.service" 2>/dev/null && say active "$unit"
-done
+units="containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy cumulet-balancer \
+cumulet-flannel k3s k3s-agent"
+# shellcheck disable=SC2086 # one word for each unit
+systemctl is-active $units 2>/dev/null | {
+    for unit in $units; do
+        read -r state && [ "$state" = active ] && say active "$unit"
+    done
+}
 k3s=/var/lib/rancher/k3s
 # k3s gives a node this file when it lets it in.
 if [ -e /etc/cumulet/kubernetes/made ] || [ -s $k3s/agent/kubelet.kubeconfig ]; then say made; fi
 if [ -d /var/lib/etcd/member-data/member ] || [ -d $k3s/server/db/etcd/member ]; then say etcd-data; fi
 [ ! -r /var/lib/cumulet/site/installing ] || say installing "$(cat /var/lib/cumulet/site/installing)"
-for path; do
-    [ -f "$path" ] || continue
-    sum=$(sha256sum <"$path")
-    say file "${sum%% *}" "$path"
-done
+# Folders and what is missing are told on stderr.
+[ $# -eq 0 ] || sha256sum -- "$@" 2>/dev/null | sed 's/  / /; s/^/file /'
 say end

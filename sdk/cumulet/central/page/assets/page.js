@@ -29,7 +29,81 @@ function ago(seconds) {
 }
 const since = (time, now) => (time ? ago(now - Date.parse(time) / 1000) : "");
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 ? 1 : 0)} GiB`;
-const cores = (number) => `${Number(number.toFixed(1))} cores`;
+const cores = (number) => `${Number(number.toFixed(number < 10 ? 2 : 1))} core${number === 1 ? "" : "s"}`;
+const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const mib = (bytes) => (bytes < 2 ** 30 ? `${Math.round(bytes / 2 ** 20)} MiB` : gib(bytes));
+const clock = (time) => new Date(time * 1000).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+// The links of one site, or how many sites have which.
+function showLinks(links, several) {
+  return links.flatMap((link) => {
+    if (several) {
+      const words = [["used", link.used], ["up", link.up], ["down", link.down]].filter(([, count]) => count);
+      return make("span", { className: `chip ${link.used ? (link.kind === "beidou" ? "sky" : "used") : ""}`,
+        text: `${link.kind}: ${words.map(([word, count]) => `${count} ${word}`).join(", ")}` });
+    }
+    const state = link.used ? "used" : link.up ? "up" : "down";
+    const signal = link.signal && state !== "down" ? ` ${link.signal} %` : "";
+    return make("span", { className: `chip ${link.kind === "beidou" && link.used ? "sky" : state}`, text: `${link.kind}${signal}`,
+      title: `${link.kind} is ${state}` });
+  });
+}
+
+function showWindow(window, now) {
+  if (!window) return null;
+  const [begin, end] = window;
+  return make("span", { className: "chip", title: "the next quiet stretch: updates go then",
+    text: begin <= now ? `quiet until ${clock(end)}` : `quiet ${clock(begin)}` });
+}
+
+function showPulse(site, now) {
+  const pulse = site.pulse, chips = make("div", { className: "chips" });
+  if (site.sky) chips.append(make("span", { className: "chip sky", text: `beidou, ${ago(now - site.sky.time)} ago` }));
+  if (!pulse) return chips;
+  if (!site.sky) chips.append(...showLinks(pulse.links, site.below > 0));
+  if (pulse.nodes[0] < pulse.nodes[1]) chips.append(make("span", { className: "chip bad", text: `${pulse.nodes[0]} of ${pulse.nodes[1]} nodes` }));
+  if (pulse.tasks) chips.append(make("span", { className: `chip ${pulse.short ? "warn" : ""}`,
+    text: pulse.short ? `${many(pulse.tasks, "task")}, ${many(pulse.short, "replica")} missing` : many(pulse.tasks, "task") }));
+  if (pulse.waiting[0]) chips.append(make("span", { className: "chip", text: `${many(pulse.waiting[0], "result")} waiting` }));
+  chips.append(...[showWindow(pulse.window, now)].filter(Boolean));
+  if (pulse.age) chips.append(make("span", { className: "chip warn", text: `as of ${ago(pulse.age)} ago` }));
+  return chips;
+}
+
+// One task: its replicas, what they use, which models there are and where.
+function showTask(task, tag) {
+  const bar = make("div", { className: "bar" });
+  const total = Math.max(task.wanted, task.ready, 1);
+  for (const [count, kind] of [[Math.min(task.ready, total), ""], [Math.max(0, task.wanted - task.ready), "bad"]]) {
+    const part = make("i", { className: kind });
+    part.style.width = `${(100 * count) / total}%`;
+    bar.append(part);
+  }
+  const uses = task.running ? `${cores(task.cpu)}, ${mib(task.memory)} in ${many(task.running, "container")}` : "nothing was measured yet";
+  const made = make("li", { className: tag },
+    make("span", { className: "state", text: `${task.ready} of ${task.wanted} ready` }),
+    make("div", { className: "name", text: task.name.replace(/^default\//, "") }), bar,
+    make("div", { className: "quiet", text: task.sites > 1 ? `${uses}, at ${many(task.sites, "site")}` : uses }),
+    task.models.length && make("ul", { className: "models" }, ...task.models.map((one) => make("li", {},
+      make("span", { text: one.model === "*" ? "others" : one.model }),
+      make("span", { text: task.sites > 1 ? many(one.sites, "site") : "" })))),
+    task.changing && make("div", { className: "chips" }, make("span", { className: "chip warn",
+      text: task.sites > 1 ? `switching its model at ${many(task.changing, "site")}` : "its model is being switched" })));
+  return made;
+}
+
+function showUsage(usage, now) {
+  const box = $("tasks");
+  box.hidden = !usage.sites;
+  box.querySelector(".count").textContent = usage.sites ? `at ${many(usage.sites, "site")}${usage.left_out ? `, and ${usage.left_out} more` : ""}` : "";
+  const links = make("div", { className: "chips" }, ...showLinks(usage.links, true));
+  if (usage.waiting[0]) links.append(make("span", { className: "chip", text: `${many(usage.waiting[0], "result")} waiting, ${usage.waiting[1]} MiB` }));
+  links.append(...[showWindow(usage.window, now)].filter(Boolean));
+  box.querySelector(".chips")?.remove();
+  box.querySelector("h2").after(links);
+  links.style.marginBottom = ".6rem";
+  box.querySelector("ul.cards").replaceChildren(...usage.tasks.map((task) => showTask(task, "card")));
+}
 
 function showSite(site, now) {
   const below = site.below ? `${site.available} of ${site.below} sites below are ready` : "";
@@ -37,12 +111,55 @@ function showSite(site, now) {
   const button = make("button", { className: `site ${site.state}`, type: "button" },
     make("span", { className: "state", text: site.state }),
     make("span", { className: "name", text: site.name }),
-    make("div", { className: "quiet", text: site.message || below || amounts || "nothing is known yet" }),
+    make("div", { className: "quiet", text: summarizeSky(site.sky) || site.message || below || amounts || "nothing is known yet" }),
     site.silence !== null && site.state !== "ready"
-      && make("div", { className: "quiet", text: `last heard of ${ago(site.silence)} ago` }));
+      && make("div", { className: "quiet", text: `last heard of ${ago(site.silence)} ago` }),
+    showPulse(site, now));
   button.dataset.name = site.name;
   button.onclick = () => showDetail(site, now);
   return make("li", {}, button);
+}
+
+function summarizeSky(sky) {
+  return sky ? [`${sky.nodes[0]} of ${sky.nodes[1]} nodes ready`, ...sky.alarms, sky.note].filter(Boolean).join(", ") : "";
+}
+
+function describeSky(sky, now) {
+  if (!sky) return [];
+  return [
+    ["over Beidou", `${ago(now - sky.time)} ago: ${sky.nodes[0]} of ${sky.nodes[1]} nodes ready, CPU ${sky.cpu} %`],
+    ["as of", sky.behind > 300 ? `${ago(sky.behind)} before that` : ""],
+    ["alarms", sky.alarms.join(", ")], ["note", sky.note], ["place", sky.position ? sky.position.join(", ") : ""],
+    ["waiting results", sky.waiting ? `${sky.waiting}, the oldest for ${ago(sky.oldest * 60)}` : ""],
+  ];
+}
+
+function describePulse(pulse, below) {
+  if (!pulse) return [];
+  const links = pulse.links.map((link) => (below
+    ? `${link.kind}: ${link.used} used, ${link.up} up, ${link.down} down`
+    : `${link.kind} is ${link.used ? "used" : link.up ? "up" : "down"}${link.signal ? `, signal ${link.signal} %` : ""}`));
+  return [
+    ["load", `CPU ${pulse.load[0]} %, GPU ${pulse.load[1]} %, memory ${pulse.load[2]} %`],
+    ["nodes", pulse.nodes[1] ? `${pulse.nodes[0]} of ${pulse.nodes[1]} ready` : ""],
+    ["links", links.join("; ")],
+    ["update window", pulse.window ? `${clock(pulse.window[0])} to ${clock(pulse.window[1])}` : ""],
+    ["waiting results", pulse.waiting[0] ? `${pulse.waiting[0]}, ${pulse.waiting[1]} MiB` : ""],
+  ];
+}
+
+async function showTasksOf(site, list) {
+  list.replaceChildren();
+  if (!site.pulse || !site.pulse.tasks) return;
+  try {
+    const found = await ask(`api/cluster/${encodeURIComponent(site.name)}`);
+    if ($("detail").querySelector("h2").textContent !== site.name) return;
+    list.replaceChildren(...found.tasks.map((task) => showTask(task, "")));
+    if (found.left_out) list.append(make("li", { className: "quiet", text: `and ${found.left_out} more` }));
+    if (found.problem) list.append(make("li", { className: "error", text: found.problem }));
+  } catch (error) {
+    list.replaceChildren(make("li", { className: "error", text: error.message }));
+  }
 }
 
 function showDetail(site, now) {
@@ -52,6 +169,7 @@ function showDetail(site, now) {
     ["CPU", site.cpu[1] ? `${cores(site.cpu[0])} for tasks, of ${cores(site.cpu[1])}` : ""],
     ["memory", site.memory[1] ? `${gib(site.memory[0])} for tasks, of ${gib(site.memory[1])}` : ""],
     ["sites below", site.below ? `${site.available} of ${site.below} ready` : ""],
+    ...describePulse(site.pulse, site.below > 0), ...describeSky(site.sky, now),
     ...Object.entries(site.claims), ...Object.entries(site.labels),
   ];
   const box = $("detail");
@@ -59,6 +177,7 @@ function showDetail(site, now) {
   box.querySelector("p").textContent = site.message;
   box.querySelector("dl").replaceChildren(...rows.filter(([, text]) => text).flatMap(([name, text]) => [
     make("dt", { text: name }), make("dd", { text })]));
+  showTasksOf(site, box.querySelector(".lines"));
   box.showModal();
 }
 
@@ -131,6 +250,7 @@ function show(found) {
   $("waiting").querySelector("ul").replaceChildren(...found.waiting.map((one) => showWaiting(one, now, may("approve"))));
   $("map").replaceChildren(...(found.tiers.length ? found.tiers.map((tier) => showTier(tier, now))
     : [make("p", { className: "quiet", text: "No site has come yet: cumulet hub token NAME" })]));
+  showUsage(found.usage, now);
   $("rollouts").hidden = !may("rollouts");
   $("rollouts").querySelector("ul").replaceChildren(...found.rollouts.map((one) => showRollout(one, now, may("deploy"))));
   $("new").hidden = !may("deploy");

@@ -85,17 +85,22 @@ def list_processes(groups: Iterable[Path]) -> set[int]:
 
 
 def read_engines(processes: Iterable[int], proc: Path = PROC) -> dict[str, int]:
-    """Nanoseconds that each engine of each GPU has worked for these processes; a client of many files counts once."""
+    """Nanoseconds that each engine of each GPU has worked for these processes."""
+    engines: dict[str, int] = {}
+    for (device, _, engine), spent in read_clients(processes, proc).items():
+        engines[f"{device}/{engine}"] = engines.get(f"{device}/{engine}", 0) + spent
+    return engines
+
+
+def read_clients(processes: Iterable[int], proc: Path = PROC) -> dict[tuple[str, str, str], int]:
+    """(device, client, engine) -> nanoseconds, of all files of these processes; a client of many files counts once."""
     clients: dict[tuple[str, str, str], int] = {}
     for process in processes:
         with contextlib.suppress(OSError):
             for path in (proc / str(process) / "fdinfo").iterdir():
                 with contextlib.suppress(OSError):
                     clients.update(parse_fdinfo(path.read_text()))
-    engines: dict[str, int] = {}
-    for (device, _, engine), spent in clients.items():
-        engines[f"{device}/{engine}"] = engines.get(f"{device}/{engine}", 0) + spent
-    return engines
+    return clients
 
 
 def parse_fdinfo(text: str) -> dict[tuple[str, str, str], int]:

@@ -6,19 +6,14 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cumulet_builder.commands.task import json_option, kubeconfig_option, site_option
-
-if TYPE_CHECKING:
-    from cumulet.monitor import Bin, Window
+from cumulet.core.options import json_option, kubeconfig_option, site_option
 
 ring_option = click.option(
     "--ring", type=click.Path(path_type=Path, exists=True), help="A ring file. [default: the control node's]"
 )
-BASES = {"weekdays": "by the last two weeks", "days": "by the last days", "night": "nothing is known yet: at night"}
 
 
 @click.group("load")
@@ -61,7 +56,7 @@ def install(site_path: Path, kubeconfig: Path | None) -> None:
 @json_option
 def show(site_path: Path, ring: Path | None, as_json: bool) -> None:
     """Show the load of the last day, hour by hour."""
-    from cumulet.monitor import summarize_day
+    from cumulet.monitor import read_bins, summarize_day
 
     now = time.time()
     hours = summarize_day(read_bins(site_path, ring, now), now)
@@ -81,52 +76,10 @@ def show(site_path: Path, ring: Path | None, as_json: bool) -> None:
 @json_option
 def window(length: str, site_path: Path, ring: Path | None, as_json: bool) -> None:
     """Show the quietest stretch of the coming week."""
+    from cumulet.monitor import describe_window, find_window_of
+
     found = find_window_of(site_path, ring, length)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=1))
     else:
         click.echo(describe_window(found))
-
-
-def find_window_of(site_path: Path, ring: Path | None, length: str) -> Window:
-    """The quietest stretch of a site, in this computer's time zone. Raises UsageError for a wrong length."""
-    from cumulet.core.errors import UsageError
-    from cumulet.monitor import find_window
-    from cumulet.tasks import parse_seconds
-
-    try:
-        seconds = parse_seconds(length)
-    except ValueError as error:
-        raise UsageError(f"--for: {error}", hint="--for 30m") from None
-    now = time.time()
-    return find_window(read_bins(site_path, ring, now), seconds, now, utc_offset=time.localtime(now).tm_gmtoff)
-
-
-def describe_window(found: Window) -> str:
-    """A stretch as a line."""
-    begin = time.strftime("%a %d %b %H:%M", time.localtime(found.start))
-    end = time.strftime("%H:%M", time.localtime(found.start + found.seconds))
-    load_text = f": {found.load:.1f} % expected, {found.usual:.1f} % is usual" if found.load is not None else ""
-    return f"{begin} to {end}{load_text} ({BASES[found.basis]})"
-
-
-def read_bins(site_path: Path, ring: Path | None, now: float) -> list[Bin]:
-    """What was recorded: in a ring file, or on the site's control node."""
-    import asyncio
-    import tempfile
-
-    from cumulet.monitor import FOLDER, read_ring
-    from cumulet.site import Site
-
-    if ring is not None:
-        return read_ring(ring, now)
-
-    async def fetch() -> bytes:
-        found = Site.load(site_path)
-        async with found.connected([found.document.control]) as hosts:
-            return await hosts[found.document.control.name].read_bytes(str(FOLDER / "load.ring"))
-
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(asyncio.run(fetch()))
-        file.flush()
-        return read_ring(Path(file.name), now)

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cumulet_builder.commands.task import json_option, kubeconfig_option, site_option
+from cumulet.core.options import (
+    engine_option,
+    json_option,
+    keep_option,
+    kubeconfig_option,
+    namespace_option,
+    site_option,
+)
 
 if TYPE_CHECKING:
     from cumulet.supercontainer import Controller, Fetched, SuperStatus
 
 T = TypeVar("T")
-namespace_option = click.option("--namespace", default="default", help="[default: default]")
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The file that the result is put into."
 )
@@ -36,11 +42,8 @@ def command() -> None:
 @command.command()
 @click.argument("path", metavar="TASK", type=click.Path(path_type=Path))
 @out_option
-@click.option("--engine", type=click.Choice(["shards", "dask"]), default="shards", help="[default: shards]")
-@click.option(
-    "--keep", type=click.Choice(["taken", "stored"]), default="taken",
-    help="Members end once the result is fetched, or once it is in the task's data.output. [default: taken]",
-)  # fmt: skip
+@engine_option
+@keep_option
 @click.option("--wait", type=click.IntRange(0, 604800), default=600, help="Seconds to wait for nodes. [default: 600]")
 @namespace_option
 @site_option
@@ -70,7 +73,7 @@ def run(path: Path, out: Path, as_json: bool, site_path: Path, kubeconfig: Path 
 @json_option
 def status(name: str, namespace: str, site_path: Path, kubeconfig: Path | None, as_json: bool) -> None:
     """Show how far the super container NAME is, and where its members are."""
-    from cumulet.supercontainer.control import describe
+    from cumulet.supercontainer import describe
 
     async def look(controller: Controller) -> SuperStatus:
         return await controller.status(name)
@@ -88,15 +91,20 @@ def status(name: str, namespace: str, site_path: Path, kubeconfig: Path | None, 
 @command.command()
 @click.argument("name")
 @out_option
+@click.option("--wait", type=click.IntRange(0, 604800), default=0, help="Seconds to wait for it. [default: 0]")
 @namespace_option
 @site_option
 @kubeconfig_option
 @json_option
 def result(name: str, out: Path, site_path: Path, kubeconfig: Path | None, **choices: Any) -> None:
     """Fetch the result of the super container NAME, and let its members end."""
+    from cumulet.core.deadline import Deadline
 
     async def fetch(controller: Controller) -> Fetched:
-        fetched = await controller.fetch(name, await controller.status(name), out)
+        status = await controller.status(name)
+        if status.result is None and choices["wait"]:
+            status = await controller.follow(name, Deadline.after(choices["wait"]))
+        fetched = await controller.fetch(name, status, out)
         await controller.remove(name)
         return fetched
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cumulet_builder.commands.task import kubeconfig_option, site_option
+from cumulet.core.options import json_option, kubeconfig_option, namespace_option, site_option
 
 if TYPE_CHECKING:
     from cumulet.models import Held, Rolled, Switch
@@ -19,11 +19,9 @@ path_type = click.Path(path_type=Path)
 private_option = click.option("--key", type=path_type, required=True, help="The publisher's private key.")
 public_option = click.option("--key", type=path_type, required=True, help="The publisher's public key.")
 login_option = click.option("--login", type=click.Path(path_type=Path, exists=True), help="File with user:password.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 seconds_option = click.option(
     "--seconds", type=click.IntRange(1), default=300, help="Most for one container to be ready. [default: 300]"
 )
-namespace_option = click.option("--namespace", default="default", help="[default: default]")
 
 
 @click.group("model")
@@ -136,9 +134,7 @@ def pull(source: str, archive: Path, key: Path, login: Path | None) -> None:
 @public_option
 @click.option("--when", type=click.Choice(["now", "quiet"]), default="now", help="quiet: when the site has least load.")
 @click.option("--for", "length", default="30m", help="How long a quiet stretch is needed. [default: 30m]")
-@click.option(
-    "--seconds", type=click.IntRange(1), default=300, help="Most for one container to be ready. [default: 300]"
-)
+@seconds_option
 @namespace_option
 @site_option
 @kubeconfig_option
@@ -173,9 +169,7 @@ def roll(task_path: Path, archive: Path, key: Path, as_json: bool, **choices: An
 @model.command()
 @click.argument("task_path", metavar="TASK", type=path_type)
 @namespace_option
-@click.option(
-    "--seconds", type=click.IntRange(1), default=300, help="Most for one container to be ready. [default: 300]"
-)
+@seconds_option
 @site_option
 @kubeconfig_option
 def back(task_path: Path, **choices: Any) -> None:
@@ -241,7 +235,7 @@ def run_switch(profile: Any, reference: str, choices: dict[str, Any], act: Any) 
 def wait_for_quiet(site_path: Path, length: str) -> None:
     """Wait until the quietest stretch of the coming week begins."""
     from cumulet.core.deadline import Deadline
-    from cumulet_builder.commands.load import describe_window, find_window_of
+    from cumulet.monitor import describe_window, find_window_of
 
     window = find_window_of(site_path, None, length)
     click.echo(f"  waiting for {describe_window(window)}", err=True)

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cumulet.core.options import (
+    engine_option,
+    json_option,
+    keep_option,
+    kubeconfig_option,
+    namespace_option,
+    site_option,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cumulet.packing import Plan, Room
+    from cumulet.packing import Decision, Plan, Room
     from cumulet.tasks import EdgeProfile, Measured, TaskProfile
 
 COLOURS = {"shares": "green", "own": "cyan", "super": "blue", "waits": "yellow", "refused": "red"}
@@ -23,14 +32,6 @@ edge_option = click.option(
     default=Path("edge.yaml"),
     help="Profile of the edge, as `cumulet task edge` writes it. [default: ./edge.yaml]",
 )
-site_option = click.option(
-    "-f", "--file", "site_path", type=click.Path(path_type=Path), default=Path("site.yaml"),
-    help="The site. [default: ./site.yaml]",
-)  # fmt: skip
-kubeconfig_option = click.option(
-    "--kubeconfig", type=click.Path(path_type=Path), help="Reach the cluster by this, without site.yaml."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 percent = click.IntRange(1, 100)
 
 
@@ -135,25 +136,37 @@ def profile(image: str, command: tuple[str, ...], site_path: Path, kubeconfig: P
 
 @task.command()
 @click.argument("paths", metavar="TASK...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--namespace", default="default", help="[default: default]")
+@engine_option
+@keep_option
+@namespace_option
 @site_option
 @kubeconfig_option
-def run(paths: tuple[Path, ...], namespace: str, site_path: Path, kubeconfig: Path | None) -> None:
-    """Start the tasks of the documents TASK... in the order of their plan. Code 4 if it did not come out as planned."""
+def run(paths: tuple[Path, ...], namespace: str, site_path: Path, kubeconfig: Path | None, **choices: str) -> None:
+    """Start the tasks of the documents TASK... in the order of their plan. Code 4 if it did not come out as planned.
+
+    One that is more than a node becomes a super container; `cumulet super result` fetches its result.
+    """
     import asyncio
 
     from cumulet.core.errors import TargetError
+    from cumulet.supercontainer import Controller
     from cumulet.tasks import Submitted, load_profile, reach, submit
 
     profiles = check_names([load_profile(path) for path in paths])
 
     async def start() -> Submitted:
         async with reach(site_path, kubeconfig) as reached:
-            return await submit(reached.api, profiles, namespace=namespace)
+            controller = Controller(reached.api, namespace, lambda text: click.echo(text, err=True))
+
+            async def spread(profile: TaskProfile, decision: Decision) -> None:
+                await controller.start(profile, decision, wait=120.0, **choices)
+
+            return await submit(reached.api, profiles, namespace=namespace, spread=spread)
 
     done = asyncio.run(start())
     for name, node in done.places.items():
         click.echo(f"{name:<20} {node}")
+    show_super(done.plan)
     if done.differences:
         raise TargetError("; ".join(done.differences), hint="other containers came between: cumulet task plan")
 
@@ -200,6 +213,16 @@ def show_plan(found: Plan, edge: EdgeProfile, as_json: bool) -> None:
     for each in found.decisions:
         kind = click.style(f"{each.kind:<8}", fg=COLOURS[each.kind])
         click.echo(f"{each.need.name:<20} {kind} {each.reason}")
+    show_super(found)
     fewest = "no way needs fewer" if found.busy == found.bound else f"no way needs fewer than {found.bound}"
     fewest = "not everything has a place" if found.waiting else fewest
     click.echo(f"{edge.edge}: {found.busy} of {len(found.rooms)} nodes have a task; {fewest}")
+
+
+def show_super(found: Plan) -> None:
+    """Print how the result of each super container of a plan is fetched."""
+    for each in found.decisions:
+        if each.kind == "super":
+            members = f"a super container of {len(each.nodes)} members"
+            fetch = f"cumulet super result {each.need.name} --out FILE --wait SECONDS"
+            click.echo(f"{each.need.name}: {members}, `{fetch}` fetches its result")

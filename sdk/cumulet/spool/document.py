@@ -1,0 +1,66 @@
+"""spool.yaml: a tier's place on the way up, for the service of a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cumulet.core.documents import Value, load_document, validate_whole
+from cumulet.core.errors import Problem
+from cumulet.spool.look import FOLDER
+from cumulet.spool.node import NodeSettings
+
+Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class SpoolDocument(BaseModel):
+    """The whole of spool.yaml. Paths begin beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    name: Name = Field(description="The cluster's name.")
+    folder: str = Field(str(FOLDER), description="Where results are kept.")
+    listen: str = Field("127.0.0.1", description="Address of the entry.")
+    port: int = Field(8444, ge=1, le=65535, description="Its port.")
+    budget: int = Field(1024, ge=1, description="Room on disk in MiB, for what comes in and for what goes up each.")
+    up: tuple[Url, ...] = Field((), description="The tier above; several are tried in order.")
+    authority: str = Field("", description="Certificates of this authority are let in, and checked.")
+    certificate: str = Field("", description="Of this tier.")
+    key: str = Field("", description="Of this tier.")
+    trusted: tuple[Name, ...] = Field((), description="Hubs below, which bring results of their children.")
+    mark: int = Field(0, ge=0, lt=1 << 32, description="Firewall mark of what goes up: 7103 with the uplink.")
+
+
+def load_spool(path: Path) -> NodeSettings:
+    """The settings in a file. Raises UsageError with every problem."""
+    found = validate_whole(SpoolDocument, load_document(path, kind="spool"), "spool", find_problems)
+    files = {name: path.parent / text for name in CERTIFICATES if (text := getattr(found, name))}
+    return NodeSettings(
+        name=found.name,
+        folder=path.parent / found.folder,
+        listen=found.listen,
+        port=found.port,
+        budget=found.budget << 20,
+        up=found.up,
+        trusted=frozenset(found.trusted),
+        mark=found.mark,
+        authority=files.get("authority"),
+        certificate=files.get("certificate"),
+        key=files.get("key"),
+    )
+
+
+CERTIFICATES = ("authority", "certificate", "key")
+
+
+def find_problems(made: SpoolDocument, document: Value) -> list[Problem]:
+    """What a single field cannot know."""
+    given = [name for name in CERTIFICATES if getattr(made, name)]
+    if len(given) in (0, len(CERTIFICATES)):
+        return []
+    missing = ", ".join(name for name in CERTIFICATES if name not in given)
+    return [document.place.problem(f"{', '.join(given)}: without {missing}", "all three, or none")]

@@ -1,0 +1,57 @@
+"""spool.yaml: what it says, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cumulet.core.errors import UsageError
+from cumulet.spool.__main__ import make_parser, make_settings
+from cumulet.spool.document import load_spool
+from cumulet.spool.node import NodeSettings
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "spool.yaml"
+    path.write_text(f"version: 1\n{text}")
+    return path
+
+
+def test_a_document_is_what_the_words_of_a_command_line_are(tmp_path: Path) -> None:
+    text = (
+        "name: pier-7\nup: [https://mast-12.example:8444]\nauthority: hub.crt\ncertificate: agent.crt\nkey: agent.key\n"
+        "mark: 7103\nbudget: 64\ntrusted: [mast-12]\n"
+    )
+    path = write(tmp_path, text)
+    expected = NodeSettings(
+        name="pier-7",
+        folder=Path("/var/lib/cumulet/results"),
+        budget=64 << 20,
+        up=("https://mast-12.example:8444",),
+        authority=tmp_path / "hub.crt",
+        certificate=tmp_path / "agent.crt",
+        key=tmp_path / "agent.key",
+        trusted=frozenset({"mast-12"}),
+        mark=7103,
+    )
+    assert load_spool(path) == expected
+    assert make_settings(make_parser().parse_args(["run", "--file", str(path)])) == expected
+    assert load_spool(write(tmp_path, "name: pier-7\n")) == NodeSettings("pier-7", Path("/var/lib/cumulet/results"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: Pier\n", "name: "),
+        ("name: pier\nkey: k\n", "key: without authority, certificate"),
+        ("name: pier\nup: [mast-12]\n", "up[0]"),
+        ("name: pier\nbudged: 1\n", "unknown key 'budged'"),
+        ("up: []\n", "missing key 'name'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spool(write(tmp_path, text))
+    assert message in caught.value.report()
+    assert "spool.yaml:" in caught.value.report()
