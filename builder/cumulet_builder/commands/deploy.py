@@ -40,6 +40,7 @@ def deploy() -> None:
     cumulet deploy status detect                  how it is, by site and node
     cumulet deploy results detect --to folder     what the sites have found out
     cumulet deploy remove detect                  take it away everywhere
+    cumulet deploy prepare -f site.yaml           let a site take tasks from the centre
     """
 
 
@@ -61,8 +62,7 @@ def task(path: Path, kubeconfig: Path | None, as_json: bool, **choices: Any) -> 
 
     The same command again goes on, or changes nothing. Code 4 if --wait was not enough.
     """
-    from cumulet.central import Trained, Where, read_deployment, train
-    from cumulet.central import deploy as deploy_task
+    from cumulet.central import Trained, Where, deploy_task, read_deployment, train
     from cumulet.core.deadline import Deadline
     from cumulet.tasks import load_profile
 
@@ -213,6 +213,32 @@ def remove(name: str, wait: str, yes: bool, kubeconfig: Path | None, as_json: bo
     say({"deployment": name, "removed": there}, f"{name}: {'goes' if there else 'is not there'}", as_json)
 
 
+@deploy.command()
+@click.option(
+    "-f", "--file", "site_path", type=click.Path(path_type=Path), default=Path("site.yaml"),
+    help="The site. [default: ./site.yaml]",
+)  # fmt: skip
+def prepare(site_path: Path) -> None:
+    """Start the dispatcher on a site's control node; done already, it changes nothing."""
+    import asyncio
+
+    from cumulet.dispatch import install
+    from cumulet.monitor import BALANCER
+    from cumulet.site import Site
+    from cumulet.tasks import reach
+
+    document = Site.load(site_path).document
+    server = BALANCER if document.cluster.balanced else f"https://{document.masters[0].address}:6443"
+
+    async def act() -> bool:
+        async with reach(site_path) as reached:
+            device = reached.device(reached.control)
+            return await install(reached.api, device, reached.name, server, click.echo)
+
+    changed = asyncio.run(act())
+    click.echo(f"{document.site}: {'takes tasks from the centre now' if changed else 'takes tasks from the centre'}")
+
+
 def show(one: DeploymentStatus) -> None:
     """A deployment for people: one line for all, one for each site, what is wrong behind it."""
     click.echo(f"{one.name}: {describe(one)}")
@@ -254,7 +280,7 @@ def read_pairs(text: str, option: str) -> dict[str, str]:
 def read_seconds(text: str) -> int:
     """`10m`. Raises UsageError."""
     from cumulet.core.errors import UsageError
-    from cumulet.tasks import parse_seconds
+    from cumulet.core.quantities import parse_seconds
 
     try:
         return parse_seconds(text)
@@ -265,8 +291,8 @@ def read_seconds(text: str) -> int:
 def read_node(text: str | None) -> Amounts | None:
     """`8,6GiB`: processors and memory of a node. Raises UsageError."""
     from cumulet.core.errors import UsageError
+    from cumulet.core.quantities import parse_size
     from cumulet.packing import Amounts
-    from cumulet.tasks import parse_size
 
     if text is None:
         return None

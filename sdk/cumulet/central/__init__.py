@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         DeploymentStatus,
         Trained,
         Where,
-        deploy,
+        deploy_task,
         list_deployments,
         make_deployment,
         make_site_needs,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # An agent has to stay small, and has no use for the documents of tasks: they are loaded when they are asked for.
 _LATER = (
-    "DeploymentStatus", "Trained", "Where", "deploy", "list_deployments", "make_deployment", "make_site_needs",
+    "DeploymentStatus", "Trained", "Where", "deploy_task", "list_deployments", "make_deployment", "make_site_needs",
     "read_deployment", "remove_deployment", "train", "wait_until_gone",
 )  # fmt: skip
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
     "Trained",
     "UnreachableError",
     "Where",
-    "deploy",
+    "deploy_task",
     "list_deployments",
     "load_access",
     "make_agent_rights",

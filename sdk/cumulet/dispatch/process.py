@@ -127,7 +127,6 @@ class Dispatcher:
             await self._publish(seen, judge.complete_status(seen, {"phase": "Refused", "message": error.message}))
             return False
         self._started[seen.uid] = time.monotonic()
-        self._tell(f"{seen.name}: {decision.reason}")
         status = {"phase": "Starting", "message": decision.reason, "wanted": profile.replicas.least}
         await self._publish(seen, judge.complete_status(seen, status))
         return True

@@ -15,12 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-<<<<<<< HEAD
-from cumulet.core.errors import ToolError, UsageError
+from cumulet.core.errors import CumuletError, ToolError, UsageError
 from cumulet.spool.collect import Collector
-=======
-from cumulet.core.errors import CumuletError, UsageError
->>>>>>> main
 from cumulet.spool.inbox import Inbox
 from cumulet.spool.relay import relay
 from cumulet.spool.send import Outcome, Sender, Target, make_client
@@ -85,9 +81,10 @@ def check_settings(settings: NodeSettings) -> None:
         )
 
 
-<<<<<<< HEAD
-async def run_node(settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True) -> None:
-    """Run a tier until cancelled. `permit` is the uplink's. Raises CumuletError."""
+async def run_node(
+    settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True, gather: Gather = lambda take: 0
+) -> None:
+    """Run a tier until cancelled. `permit` is the uplink's; `gather` brings reports. Raises CumuletError."""
     check_settings(settings)
     inbox = Inbox(settings.folder / "inbox", settings.budget)
     spool = Spool(settings.folder / "spool", settings.budget, origin=settings.name, keep_free=settings.keep_free)
@@ -95,7 +92,7 @@ async def run_node(settings: NodeSettings, permit: Callable[[str], bool] = lambd
     try:
         async with _entry(settings, inbox):
             await asyncio.gather(
-                _hand_on(settings, inbox, spool),
+                _hand_on(settings, inbox, spool, gather),
                 _tidy(inbox),
                 _collect(settings, spool),
                 _send(settings, spool, permit, stop),
@@ -113,12 +110,6 @@ async def _entry(settings: NodeSettings, inbox: Inbox) -> AsyncIterator[None]:
         log.info("%s: takes in nothing from others", settings.name)
         yield
         return
-=======
-async def run_node(
-    settings: NodeSettings, permit: Callable[[str], bool] = lambda topic: True, gather: Gather = lambda take: 0
-) -> None:
-    """Run a tier until cancelled. `permit` is the uplink's; `gather` brings reports. Raises CumuletError."""
->>>>>>> main
     from aiohttp import web  # noqa: PLC0415  (the extra `hub`)
 
     from cumulet.spool import receive  # noqa: PLC0415  (the extra `hub`)
@@ -134,13 +125,7 @@ async def run_node(
         await runner.setup()
         await web.TCPSite(runner, settings.listen, settings.port, ssl_context=trust).start()
         log.info("%s: takes results at %s", settings.name, runner.addresses[0][1])
-<<<<<<< HEAD
         yield
-=======
-        await asyncio.gather(
-            _hand_on(settings, inbox, spool, gather), _tidy(inbox), _send(settings, spool, permit, stop)
-        )
->>>>>>> main
     finally:
         await runner.cleanup()
 
@@ -161,7 +146,6 @@ async def _hand_on(settings: NodeSettings, inbox: Inbox, spool: Spool, gather: G
         await asyncio.sleep(ROUND_SECONDS)
 
 
-<<<<<<< HEAD
 async def _collect(settings: NodeSettings, spool: Spool) -> None:
     if settings.collect is None or not settings.up:
         return
@@ -169,7 +153,8 @@ async def _collect(settings: NodeSettings, spool: Spool) -> None:
     while True:
         await asyncio.to_thread(collector.collect)
         await asyncio.sleep(COLLECT_SECONDS)
-=======
+
+
 def gather_reports(spool: Spool, gather: Gather) -> str:
     """Put what waits into the spool; why not all of it could be put, or nothing. What could not, waits where it is.
 
@@ -180,7 +165,6 @@ def gather_reports(spool: Spool, gather: Gather) -> str:
     except (CumuletError, OSError) as error:
         return str(error)
     return ""
->>>>>>> main
 
 
 async def _tidy(inbox: Inbox) -> None:

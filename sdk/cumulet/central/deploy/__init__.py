@@ -5,7 +5,13 @@
 `cumulet.dispatch` makes run there.
 """
 
-from cumulet.central.deploy.act import deploy, list_deployments, read_deployment, remove_deployment, wait_until_gone
+from cumulet.central.deploy.act import (
+    deploy_task,
+    list_deployments,
+    read_deployment,
+    remove_deployment,
+    wait_until_gone,
+)
 from cumulet.central.deploy.objects import Where, make_deployment, make_site_needs
 from cumulet.central.deploy.status import DeploymentStatus
 from cumulet.central.deploy.training import Trained, train
@@ -14,7 +20,7 @@ __all__ = [
     "DeploymentStatus",
     "Trained",
     "Where",
-    "deploy",
+    "deploy_task",
     "list_deployments",
     "make_deployment",
     "make_site_needs",

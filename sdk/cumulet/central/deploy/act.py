@@ -18,7 +18,7 @@ OWNER = "cumulet-deploy"
 PAUSE = 0.5
 
 
-async def deploy(
+async def deploy_task(
     kube: Kube,
     profile: TaskProfile,
     where: Where,
@@ -44,7 +44,7 @@ async def deploy(
         meta = body["metadata"]
         before = await kube.find(resource, meta["name"], meta.get("namespace", ""))
         after = await kube.apply(resource, body, owner=OWNER)
-        changed |= before is None or before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]
+        changed |= before is None or _get_wish(before) != _get_wish(after)
     return changed
 
 
@@ -88,6 +88,12 @@ async def wait_until_gone(kube: Kube, name: str, deadline: Deadline) -> None:
             clusters = ", ".join(sorted(each["metadata"]["namespace"] for each in works)[:8])
             raise TargetError(f"{name}: after {deadline.seconds:.0f} s still at {clusters or 'the hub'}")
         await asyncio.sleep(PAUSE)
+
+
+def _get_wish(found: Json) -> list[Json]:
+    """What somebody wants of an object; how it is, and who looks after it, is left out."""
+    meta = found["metadata"]
+    return [found.get("spec") or {}, meta.get("labels") or {}, meta.get("annotations") or {}]
 
 
 def _is_ours(found: Json) -> bool:

@@ -18,7 +18,7 @@ from cumulet.central.protocol import (
 )
 from cumulet.central.reports import make_rules
 from cumulet.core.errors import UsageError
-from cumulet.kubernetes import GPU_RESOURCE
+from cumulet.core.notes import GPU_RESOURCE
 from cumulet.packing import TASK_LABEL, Amounts
 from cumulet.tasks import TaskProfile, make_amounts
 

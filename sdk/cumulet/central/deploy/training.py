@@ -17,8 +17,9 @@ from cumulet.central.protocol import NAMESPACES, TASKS_NAMESPACE
 from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError, UsageError
 from cumulet.core.files import sha256_text
+from cumulet.core.quantities import parse_seconds, parse_size
 from cumulet.packing import TASK_LABEL
-from cumulet.tasks import TaskProfile, make_volumes, parse_profile, parse_seconds, parse_size, write_profile
+from cumulet.tasks import TaskProfile, make_volumes, parse_profile, write_profile
 
 JOBS = Resource("batch", "v1", "jobs", "Job")
 PODS = Resource("", "v1", "pods", "Pod")
