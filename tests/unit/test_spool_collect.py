@@ -96,6 +96,15 @@ def test_links_and_pipes_of_a_container_lead_nowhere(tmp_path: Path, spool: Spoo
     assert spool.entries() == []
 
 
+def test_a_task_may_write_into_its_folder_whoever_it_runs_as(tmp_path: Path, spool: Spool) -> None:
+    folder = tmp_path / "out/t"
+    folder.mkdir(parents=True, mode=0o755)
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "out/link").symlink_to(tmp_path / "elsewhere")
+    Collector(tmp_path / "out", spool).collect()
+    assert (folder.stat().st_mode & 0o7777, (tmp_path / "elsewhere").stat().st_mode & 0o7777) == (0o1777, 0o755)
+
+
 def test_a_full_spool_leaves_results_where_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small = Spool(tmp_path / "small", MIB, origin="pier-7", keep_free=0)
     paths = [write(tmp_path / f"out/t/{number}", "x" * 700_000 + str(number)) for number in range(2)]

@@ -24,6 +24,7 @@ from cumulet.spool.store import Spool, SpoolFullError
 SETTLE = 3.0
 PIECE = 1 << 20
 LONGEST = 512
+OPEN = 0o1777
 TASK, NAME, NODE = "task", "name", "node"
 """What is remarked of a result: the task's name, the result's below its folder, where it was made."""
 log = logging.getLogger("cumulet.spool")
@@ -58,6 +59,7 @@ class Collector:
     def collect(self) -> int:
         """Take everything that is whole; how many results. A full spool ends it: the rest stays where it is."""
         taken = 0
+        self._open_folders()
         for found in self._walk():
             try:
                 taken += self._take(found)
@@ -67,6 +69,19 @@ class Collector:
             except (OSError, CumuletError) as error:
                 self._tell(f"{found.task}/{found.name}: {error}")
         return taken
+
+    def _open_folders(self) -> None:
+        """Let a task write into its folder, which the kubelet makes for root alone, whoever runs in its container.
+
+        Nobody else on this node comes as far: the folder above is the service's own.
+        """
+        try:
+            entries = list(os.scandir(self.folder)) if self.folder.is_dir() else []
+            for each in entries:
+                if each.is_dir(follow_symlinks=False) and each.stat(follow_symlinks=False).st_mode & 0o1777 != OPEN:
+                    Path(each.path).chmod(OPEN)
+        except OSError as error:
+            self._tell(str(error))
 
     def _walk(self) -> Iterator[Found]:
         """Every file, without following a link anywhere: what lies here was written by containers."""
