@@ -14,7 +14,9 @@
 #     build      every recipe of ours whose sources are local, to do_install
 #     layers     yocto-check-layer for each of the three (hours)
 #
-# MACHINES="one another" is for fewer machines, LAYERS for fewer layers.
+# MACHINES="one another" is for fewer machines, EVERYTHING=yes for every layer with every machine, LAYERS for fewer layers,
+# THREADS (2) for more or fewer tasks at a time, LIMIT for no command of over so many seconds. What a limit cuts off has read
+# recipes that the next try need not read again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,8 +27,8 @@ work=$clones/check
 machines=${MACHINES:-$(cd "$here/meta-cumulet-bsp/conf/machine" && ls ./*.conf | sed 's|./||; s|\.conf||')}
 first=cumulet-qemuarm64
 base="cumulet-system cumulet-init cumulet-boot cumulet-initramfs cumulet-selftest linux-yocto systemd-boot"
-promised="$base k3s containerd runc cni onnxruntime litert python3-tensorflow-lite ncnn modemmanager gpsd python3-cumulet
-    cumulet-kubernetes k3s-images"
+promised="$base k3s containerd runc cni cumulet-kubernetes k3s-images onnxruntime litert python3-tensorflow-lite ncnn mesa
+    modemmanager networkmanager libqrtr-glib gpsd chrony nftables python3-cumulet python3-asyncssh python3-grpcio"
 failed=0
 
 # result NAME STATUS TEXT: one line, and the memory that something failed.
@@ -41,7 +43,7 @@ result() {
 in_build() {
     local start=$SECONDS code=0 around="export PATH=\"\$PATH:$PATH\" BB_SERVER_TIMEOUT=120; "
     [ -z "${LOCPATH:-}" ] || around="$around export LOCPATH=$LOCPATH BB_ENV_PASSTHROUGH_ADDITIONS=\"\$BB_ENV_PASSTHROUGH_ADDITIONS LOCPATH\"; "
-    KAS_WORK_DIR=$work KAS_BUILD_DIR=$work/build kas shell "$work/kas.yaml:$work/computer.yaml" -c "$around$2" \
+    KAS_WORK_DIR=$work KAS_BUILD_DIR=$work/build timeout "${LIMIT:-0}" kas shell "$work/kas.yaml:$work/computer.yaml" -c "$around$2" \
         >"$work/$1.log" 2>&1 || code=$?
     took=$((SECONDS - start))
     return $code
@@ -52,17 +54,26 @@ complaints() {
     grep -cE '^(WARNING|ERROR):' "$work/$1.log" || true
 }
 
-# bitbake_for MACHINE: how bitbake is called. Machines differ in what openembedded-core and meta-arm build for them; with the first
-# the other layers are read too.
+# has_everything MACHINE: whether all layers are read for it, and all that an image may have is in its image.
+has_everything() {
+    [ "$1" = $first ] || [ "${EVERYTHING:-}" = yes ]
+}
+
+# bitbake_for MACHINE: how bitbake is called. Machines differ in what openembedded-core and meta-arm build for them; with the first,
+# which is the document's own, the other layers are read too, once for all steps.
 bitbake_for() {
+    if [ "$1" = $first ]; then
+        echo bitbake
+        return
+    fi
     echo "MACHINE = \"$1\"" >"$work/machine-$1.conf"
-    [ "$1" = $first ] || cat "$work/small.conf" >>"$work/machine-$1.conf"
+    has_everything "$1" || cat "$work/small.conf" >>"$work/machine-$1.conf"
     echo "bitbake -r $work/machine-$1.conf"
 }
 
 # expected_of MACHINE: the recipes that its image cannot do without.
 expected_of() {
-    [ "$1" = $first ] && echo "$promised" || echo "$base"
+    has_everything "$1" && echo "$promised" || echo "$base"
     case $(grep '^CUMULET_BOOT' "$here/meta-cumulet-bsp/conf/machine/$1.conf") in
     *uboot*) echo "u-boot trusted-firmware-a" ;;
     *phone*) echo "qrtr rmtfs tqftpserv qmic-native" ;;
@@ -83,8 +94,13 @@ check_graph() {
     for machine in $machines; do
         log=graph-$machine
         status=ok
+        rm -f "$work/build/pn-buildlist"
         in_build "$log" "$(bitbake_for "$machine") -g cumulet-image" || status=FAILED
         [ "$(complaints "$log")" = 0 ] || status=FAILED
+        if [ ! -e "$work/build/pn-buildlist" ]; then
+            result "$log" FAILED "$took s: $(grep -m 1 '^ERROR' "$work/$log.log" || tail -n 1 "$work/$log.log")"
+            continue
+        fi
         missing=
         for name in $(expected_of "$machine"); do
             grep -qx "$name" "$work/build/pn-buildlist" || missing="$missing $name"
@@ -132,12 +148,16 @@ check_build() {
 check_layers() {
     for layer in ${LAYERS:-meta-cumulet-bsp meta-cumulet-distro meta-cumulet}; do
         others=$(printf "$clones/%s " openembedded-core/meta meta-openembedded/meta-oe meta-openembedded/meta-python meta-openembedded/meta-networking)
+        # That a machine changes nothing of another's is only asked where machines are named.
+        machines_of=
+        # shellcheck disable=SC2086,SC2116 # one line
+        [ "$layer" != meta-cumulet-bsp ] || machines_of="--machines $(echo $machines)"
         status=ok
         rm -rf "$work/layer-build"
         # shellcheck disable=SC2086 # a list of folders
         in_build "layer-$layer" "cd $work && . $clones/openembedded-core/oe-init-build-env layer-build >/dev/null &&
             cp $work/layer.conf conf/auto.conf &&
-            yocto-check-layer --no-auto-dependency --dependency $others $here/meta-cumulet-distro -- $here/$layer" || status=FAILED
+            yocto-check-layer --no-auto-dependency --dependency $others $here/meta-cumulet-distro $machines_of -- $here/$layer" || status=FAILED
         text=$(grep -E '^(INFO: )?Ran [0-9]+ tests|Summary of results' -A 4 "$work/layer-$layer.log" | tail -n 3 | tr '\n' ' ')
         result "layer-$layer" $status "$took s: $text"
     done
@@ -148,7 +168,8 @@ prepare() {
     mkdir -p "$work"
     : >"$work/k3s-airgap-images-arm64.tar.zst"
     cumulet kas qemu-arm64-yocto --set kubernetes.source=file \
-        --set "kubernetes.files={images: $work/k3s-airgap-images-arm64.tar.zst}" --set yocto.layers+=arm --to "$work"
+        --set "kubernetes.files={images: $work/k3s-airgap-images-arm64.tar.zst}" --set yocto.layers+=arm --set firewall.enabled=true \
+        --set "features+=[modem-5g, gnss-beidou, inference-onnxruntime, inference-litert, inference-ncnn]" --to "$work"
     {
         echo 'header: {version: 19}'
         echo 'repos:'
@@ -168,12 +189,13 @@ cat >"$work/layer.conf" <<END
 BB_NO_NETWORK = "1"
 CONNECTIVITY_CHECK_URIS = ""
 INHERIT:remove = "uninative"
-BB_NUMBER_THREADS = "2"
-BB_NUMBER_PARSE_THREADS = "2"
+BB_NUMBER_THREADS = "${THREADS:-2}"
+BB_NUMBER_PARSE_THREADS = "${THREADS:-2}"
 CUMULET_HANDOVER = "$work/handover"
 END
 cat >"$work/small.conf" <<'END'
-BBMASK:append = " /meta-openembedded/ /meta-virtualization/ /meta-onnxruntime/ /meta-tensorflow-lite/ /dynamic-layers/virtualization-layer/"
+# The firewall, which every image has, comes from here.
+BBMASK:append = " /meta-openembedded/(?!.*/(nftables|libnftnl|jansson)_) /meta-virtualization/ /meta-onnxruntime/ /meta-tensorflow-lite/ /dynamic-layers/virtualization-layer/"
 CUMULET_INSTALL:forcevariable = ""
 BBFILE_PATTERN_IGNORE_EMPTY_openembedded-layer = "1"
 BBFILE_PATTERN_IGNORE_EMPTY_meta-python = "1"

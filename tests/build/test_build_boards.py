@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -251,3 +253,22 @@ def test_a_board_takes_kubernetes_in(name: str, maker, tmp_path: Path) -> None:
     folder = maker.out / f"k3s-{name}"
     assert "k3s" in (folder / "manifest.json").read_text()
     assert (folder / ("boot.img" if name in PHONES else "disk.img")).stat().st_size > MIB
+
+
+def test_a_phone_with_everything_keeps_its_budget(maker, tmp_path: Path) -> None:
+    """Kubernetes, modem, satellites, GPU, all runtimes in 400 MiB; what stands in for k3s cannot be compressed."""
+    sizes = {"k3s": 75 * MIB, "k3s-airgap-images-arm64.tar.zst": 100 * MIB}
+    for file, size in sizes.items():
+        (tmp_path / file).write_bytes(random.Random(file).randbytes(size))
+    files = f"files: {{binary: {tmp_path}/k3s, images: {tmp_path}/k3s-airgap-images-arm64.tar.zst}}"
+    words = ("build", "phone-node", "--set", f"kubernetes={{distribution: k3s, source: file, {files}}}")
+    maker.run(*words)
+    folder = maker.out / "phone-node"
+    root = re.search(r"^root  (\d+) MiB compressed", (folder / "sizes.txt").read_text(), re.MULTILINE)
+    assert root is not None
+    assert sum(sizes.values()) // MIB < int(root[1]) <= 400
+    text = (folder / "manifest.json").read_text()
+    assert all(name in text for name in ("modemmanager", "gpsd", "onnxruntime", "ai_edge_litert", "ncnn", "k3s"))
+    # One that is bigger is no image.
+    done = maker.run(*words, "--set", "size_budget.root=200MiB", code=4)
+    assert "200" in done.err and "budget" in done.err

@@ -83,7 +83,7 @@ def make_setting(name: str) -> Setting:
 def want_listed(archive: str, path: str, node: Node) -> bool:
     """Not every module of the SDK, nor every unit that no node starts: their lists are tested elsewhere."""
     if archive == "sdk.tar":
-        return path == "/cumulet/__init__.py"
+        return path in ("/cumulet", "/site/cumulet/__init__.py")
     return node.target != "/dev/null" or "ssh" in path
 
 

@@ -24,7 +24,7 @@ from cumulet.core.deadline import Deadline
 from cumulet.core.errors import TargetError
 from cumulet.packing import Decision
 from cumulet.supercontainer import Controller, Fetched
-from cumulet.tasks import TaskProfile, find_absence, parse_profile, submit
+from cumulet.tasks import TaskProfile, find_absence, parse_profile, submit, write_profile
 from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -189,8 +189,25 @@ def load_example(name: str) -> Any:
     return module
 
 
+def run_on_device(lab: Lab, profile: TaskProfile, folder: Path) -> Any:
+    """Started and fetched by the commands of a node itself, which is all that a site without a laptop has."""
+    (folder / "task.yaml").write_text(write_profile(profile))
+    bring_file(lab, folder / "task.yaml", f"{INPUT}/task.yaml")
+
+    def cumulet(*words: str) -> str:
+        return lab.node("n2").run("cumulet", *words, "--kubeconfig", "/etc/kubernetes/admin.conf").out
+
+    lines = [line.split() for line in cumulet("task", "run", f"{INPUT}/task.yaml").splitlines()]
+    assert [words[0] for words in lines[:3]] == [f"{profile.task}-{index}" for index in range(3)]
+    assert len({words[1] for words in lines[:3]}) == 3
+    assert " ".join(lines[3]).startswith(f"{profile.task}: a super container of 3 members")
+    said = cumulet("super", "result", profile.task, "--out", "/var/tmp/result", "--wait", "240")
+    assert said.startswith("/var/tmp/result: json, ")
+    return json.loads(lab.node("n2").run("cat", "/var/tmp/result").out)
+
+
 def run_example(lab: Lab, profile: TaskProfile, target: Path, **more: str) -> Any:
-    """Started as by `cumulet task run` on three nodes, its result fetched as by `cumulet super result`."""
+    """The same from outside, with another engine."""
     api = Kubectl(lab, "n2")
     controller = Controller(api, "default", print)
 
@@ -217,7 +234,7 @@ def test_a_folder_of_pictures_is_classified_by_three_nodes_as_by_one(four: Lab, 
     shutil.copy(EXAMPLES / "classify.py", folder)
     bring_file(four, folder, INPUT)
     profile = make_example("pictures", image, ["/data/in/classify.py", "/data/in/pictures", "/data/in/model.onnx"])
-    found = run_example(four, profile, tmp_path / "result")
+    found = run_on_device(four, profile, tmp_path)
     paths = sorted((folder / "pictures").glob("*.npy"))
     assert found == load_example("classify").classify(paths, folder / "model.onnx")
     # The kind is the last letter of the name: it is the pictures that were looked at.

@@ -14,15 +14,68 @@ import pytest
 import yaml
 
 from cumulet_builder.assets import find_assets
+from cumulet_builder.engines.debian.resolve import SDK_WHEELS
 from cumulet_builder.engines.yocto import deploy
 from cumulet_builder.engines.yocto.document import K3S_PACKAGES, SDK_PACKAGES
+from cumulet_builder.engines.yocto.handover import make_sdk_tree
 from cumulet_builder.engines.yocto.machines import load_machines
 from cumulet_builder.kubernetes.preflight import K3S
+from cumulet_builder.recipe.load import load_recipe
 
 ROOT = find_assets("layers")
 LAYERS = ("meta-cumulet-bsp", "meta-cumulet-distro", "meta-cumulet")
 RECIPES = sorted(ROOT.glob("meta-*/**/*.bb"))
+FEATURES = {
+    path.stem: yaml.safe_load(path.read_text()) for path in (find_assets("recipes") / "features").glob("*.yaml")
+}
+# Where a layer's package has another name than Python's, or comes with another one.
+STAND_FOR = {
+    "ai-edge-litert": "python3-tensorflow-lite",
+    "ml-dtypes": "python3-tensorflow-lite",
+    "onnxruntime": "onnxruntime",
+}
+# Kernel modules that boards, and features on some boards, ask for -> what builds them.
+OPTIONS = {
+    "ahci": "SATA_AHCI",
+    "ax88179_178a": "USB_NET_AX88179_178A",
+    "cdc_acm": "USB_ACM",
+    "cdc_ether": "USB_NET_CDCETHER",
+    "cdc_mbim": "USB_NET_CDC_MBIM",
+    "cdc_ncm": "USB_NET_CDC_NCM",
+    "cdc_wdm": "USB_WDM",
+    "dm_mod": "BLK_DEV_DM",
+    "iosm": "IOSM",
+    "ipa": "QCOM_IPA",
+    "mhi_net": "MHI_NET",
+    "mhi_pci_generic": "MHI_BUS_PCI_GENERIC",
+    "mhi_wwan_ctrl": "MHI_WWAN_CTRL",
+    "mhi_wwan_mbim": "MHI_WWAN_MBIM",
+    "mtk_t7xx": "MTK_T7XX",
+    "nls_ascii": "NLS_ASCII",
+    "nls_cp437": "NLS_CODEPAGE_437",
+    "nvme": "BLK_DEV_NVME",
+    "option": "USB_SERIAL_OPTION",
+    "ppp_async": "PPP_ASYNC",
+    "ppp_generic": "PPP",
+    "pps_ldisc": "PPS_CLIENT_LDISC",
+    "qcom_pd_mapper": "QCOM_PD_MAPPER",
+    "qcom_q6v5_mss": "QCOM_Q6V5_MSS",
+    "qcom_q6v5_pas": "QCOM_Q6V5_PAS",
+    "qcserial": "USB_SERIAL_QUALCOMM",
+    "qmi_wwan": "USB_NET_QMI_WWAN",
+    "qrtr": "QRTR",
+    "qrtr_smd": "QRTR_SMD",
+    "r8152": "USB_RTL8152",
+    "realtek": "REALTEK_PHY",
+    "rmtfs_mem": "QCOM_RMTFS_MEM",
+    "rtw88_8723cs": "RTW88_8723CS",
+    "vfat": "VFAT_FS",
+    "vgem": "DRM_VGEM",
+}
+# Asked for by what every board includes, for QEMU: no board but its own has them.
+QEMU_ONLY = {"virtio_net": "VIRTIO_NET", "virtio_rng": "HW_RANDOM_VIRTIO", "qemu_fw_cfg": "FW_CFG_SYSFS"}
 Import = Callable[[str, str], ModuleType]
+Write = Callable[[str, str], Path]
 
 
 @pytest.fixture
@@ -72,6 +125,14 @@ def test_local_sources_are_there(path: Path) -> None:
         assert any((path.parent / folder / name).exists() for folder in (stem, "files")), name
 
 
+@pytest.mark.parametrize("path", [*ROOT.glob("meta-*/**/*.bbappend")], ids=lambda path: path.name)
+def test_a_recipe_of_another_layer_is_changed_for_our_distribution_and_machines_alone(path: Path) -> None:
+    ours = {"cumulet", "cumulet-board", *(machine.name for machine in load_machines(ROOT).values())}
+    names = re.findall(r"^([A-Za-z_][\w:${}./-]*(?:\[[\w-]+\])?)(?:\s*[:?+.]*=|\s*\()", path.read_text(), re.MULTILINE)
+    assert names
+    assert [name for name in names if not ours & set(name.split(":")) and name != "FILESEXTRAPATHS:prepend"] == []
+
+
 def test_every_package_that_a_recipe_asks_for_is_a_recipe_of_ours() -> None:
     known = {path.stem.partition("_")[0] for path in RECIPES}
     asked = {*K3S_PACKAGES, *SDK_PACKAGES}
@@ -79,6 +140,45 @@ def test_every_package_that_a_recipe_asks_for_is_a_recipe_of_ours() -> None:
         document = yaml.safe_load(path.read_text())
         asked |= set((document.get("yocto") or {}).get("packages", []))
     assert {name for name in asked if "cumulet" in name} - known == set()
+
+
+def packages_of(names: list[str]) -> set[str]:
+    """Packages, with all that recipes of ours among them ask for."""
+    recipes = {path.stem.partition("_")[0]: path.read_text() for path in RECIPES}
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        if name not in found and name in recipes:
+            for words in re.findall(r'^RDEPENDS:\$\{PN\} \+?= "([^"]*)"', recipes[name], re.MULTILINE):
+                names += [word for word in words.split() if word != "\\"]
+        found.add(name)
+    return found
+
+
+def test_what_the_sdk_imports_on_a_device_comes_with_its_recipe() -> None:
+    assert {f"python3-{name}" for name in SDK_WHEELS} - packages_of(list(SDK_PACKAGES)) == set()
+
+
+def test_the_sdks_recipe_installs_all_of_its_archive() -> None:
+    text = next(path for path in RECIPES if path.stem.startswith("python3-cumulet_")).read_text()
+    assert set(re.findall(r"handover/(\w+)", text)) == {path.split("/")[1] for path in make_sdk_tree().nodes}
+
+
+@pytest.mark.parametrize("feature", [name for name in FEATURES if not FEATURES[name]["yocto"].get("unsupported")])
+def test_for_every_python_package_of_a_feature_a_layer_has_one(feature: str) -> None:
+    asked, packages, wheels = [feature], list[str](), list[str]()
+    for name in asked:
+        asked += FEATURES[name].get("features", [])
+        packages += FEATURES[name]["yocto"].get("packages", [])
+        wheels += FEATURES[name].get("pinned_wheels", [])
+    assert {STAND_FOR.get(name, f"python3-{name}") for name in wheels} - packages_of(packages) == set()
+
+
+def test_the_modem_and_the_gpu_inside_a_phones_chip_are_known_to_what_drives_them() -> None:
+    text = (ROOT / "meta-cumulet-distro/conf/distro/cumulet.conf").read_text()
+    said = dict(re.findall(r'^PACKAGECONFIG(?::append)?:pn-([\w-]+) = "([^"]*)"$', text, re.MULTILINE))
+    assert "qrtr" in said["libqmi"].split() and {"qmi", "qrtr", "mbim"} <= set(said["modemmanager"].split())
+    assert "freedreno" in said["mesa"].split()
 
 
 def test_every_machine_has_its_fragments_and_its_disk() -> None:
@@ -92,6 +192,23 @@ def test_every_machine_has_its_fragments_and_its_disk() -> None:
             assert (bsp / f"recipes-kernel/linux/linux-yocto/{name}.cfg").is_file(), name
     for name in re.findall(r'^WKS_FILE \??= "([^"]+)"', text, re.MULTILINE):
         assert (bsp / "files/wic" / name).is_file(), name
+
+
+@pytest.mark.parametrize("board", load_machines(ROOT))
+def test_the_kernel_fragments_have_the_drivers_that_a_board_and_its_features_ask_for(board: str, write: Write) -> None:
+    recipe = load_recipe(write("r.yaml", f"version: 1\nimage: x\nboard: {board}\nfeatures: [modem-5g, gpu]\n"))
+    machine = load_machines(ROOT)[board].name
+    text = (ROOT / f"meta-cumulet-bsp/conf/machine/{machine}.conf").read_text()
+    for name in re.findall(r"^require (conf/machine/include/cumulet-\S+)", text, re.MULTILINE):
+        text += (ROOT / "meta-cumulet-bsp" / name).read_text()
+    own = re.findall(r'^CUMULET_BOARD_FRAGMENTS \??= "([^"]+)"', text, re.MULTILINE)[0].split()
+    folder = ROOT / "meta-cumulet-bsp/recipes-kernel/linux/linux-yocto"
+    files = [folder / f"{name}.cfg" for name in ("base", "wwan", "gnss", "verity", *own)]
+    chosen = re.findall(r"^CONFIG_(\w+)=[my]$", "".join(file.read_text() for file in files), re.MULTILINE)
+    modules = {*recipe.board.kernel.modules, *recipe.modules, *FEATURES["gnss-beidou"]["modules"]}
+    wanted = {OPTIONS[name] for name in modules - set(QEMU_ONLY)}
+    wanted |= set(QEMU_ONLY.values()) if board == "qemu-arm64" else set()
+    assert wanted - set(chosen) == set()
 
 
 def test_the_kernel_fragments_have_all_that_kubernetes_asks_for() -> None:

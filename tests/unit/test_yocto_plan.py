@@ -82,6 +82,17 @@ def test_what_a_fragment_says_of_itself_is_the_reason(write: Write) -> None:
     assert problems(path) == [("part.yaml", 3, reason)]
 
 
+@pytest.mark.parametrize("feature", ["modem-5g", "gnss-beidou"])
+def test_a_feature_is_refused_for_the_board_that_it_cannot_be_built_for_and_no_other(
+    write: Write, feature: str
+) -> None:
+    text = f"{HEAD}features: [base, {feature}]\n"
+    check_recipe(resolve_recipe(write("r.yaml", text)), find_folders())
+    [(file, _, message)] = problems(write("s.yaml", text.replace("qemu-arm64", "pinephone")))
+    reason = "no layer has eg25-manager, which switches this board's modem on"
+    assert (file, message) == (f"{feature}.yaml", f"feature {feature!r}: not with the yocto engine: {reason}")
+
+
 def test_an_unknown_fragment_of_layers_is_refused_at_its_line(write: Write) -> None:
     path = write("r.yaml", f"{HEAD}yocto:\n  layers: [onnxruntime, tensorflow]\n")
     assert problems(path) == [("r.yaml", 6, "yocto.layers: no fragment 'tensorflow'")]
@@ -181,6 +192,7 @@ def test_the_parity_table_says_no_with_the_reason_that_a_build_gives() -> None:
     assert cells["base", "yocto", "kubeadm"].reason == f"kubernetes: {KUBEADM}"
     features = {path.stem for path in (find_assets("recipes") / "features").glob("*.yaml")}
     assert {feature for feature, _, _ in cells} == features
+    assert make_table(list(cells.values())) in (Path(__file__).parents[2] / "docs/yocto.md").read_text()
 
 
 def test_a_table_has_a_row_for_each_feature_and_numbers_its_reasons() -> None:

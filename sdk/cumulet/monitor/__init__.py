@@ -37,7 +37,6 @@ __all__ = [
     "make_status",
     "open_ring",
     "read_bins",
-    "read_load",
     "read_ring",
     "read_sight",
     "summarize_day",

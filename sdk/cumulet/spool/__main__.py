@@ -43,8 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_settings(given: argparse.Namespace) -> NodeSettings:
-    """The settings of a command line, or of the document that it names. Raises UsageError."""
+def make_settings(given: argparse.Namespace) -> tuple[NodeSettings, Path | None]:
+    """What a command line says, or the document that it names: settings, folder of reports. Raises UsageError."""
     if given.file is not None:
         from cumulet.spool.document import load_spool  # noqa: PLC0415  (reads documents, slow to import)
 
@@ -54,7 +54,7 @@ def make_settings(given: argparse.Namespace) -> NodeSettings:
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
     words |= {"budget": given.budget << 20, "up": tuple(given.up), "trusted": frozenset(given.trusted)}
     words["readers"] = frozenset(given.reader)
-    return NodeSettings(**words)
+    return NodeSettings(**words), given.reports
 
 
 def make_gather(folder: Path | None) -> Gather:
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "show":
             sys.stdout.write(json.dumps(show(given.folder)) + "\n")
         else:
-            asyncio.run(serve(make_settings(given), given.reports))
+            asyncio.run(serve(*make_settings(given)))
     except CumuletError as error:
         sys.stderr.write(error.report())
         return error.exit_code

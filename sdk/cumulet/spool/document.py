@@ -38,14 +38,15 @@ class SpoolDocument(BaseModel):
     collect: str = Field("", description="Folder in which tasks leave results; each has a folder of its own there.")
     node: str = Field("", description="This device's name, for what it collects.")
     trusted: tuple[Name, ...] = Field((), description="Hubs below, which bring results of their children.")
+    reports: str = Field("", description="Folder of the recorder's reports, which go up as well.")
     mark: int = Field(0, ge=0, lt=1 << 32, description="Firewall mark of what goes up: 7103 with the uplink.")
 
 
-def load_spool(path: Path) -> NodeSettings:
-    """The settings in a file. Raises UsageError with every problem."""
+def load_spool(path: Path) -> tuple[NodeSettings, Path | None]:
+    """The settings in a file, and the folder of reports. Raises UsageError with every problem."""
     found = validate_whole(SpoolDocument, load_document(path, kind="spool"), "spool", find_problems)
     files = {name: path.parent / text for name in FILES if (text := getattr(found, name))}
-    return NodeSettings(
+    settings = NodeSettings(
         name=found.name,
         folder=path.parent / found.folder,
         listen=found.listen,
@@ -64,6 +65,7 @@ def load_spool(path: Path) -> NodeSettings:
         collect=files.get("collect"),
         node=found.node,
     )
+    return settings, path.parent / found.reports if found.reports else None
 
 
 CERTIFICATES = ("authority", "certificate", "key")

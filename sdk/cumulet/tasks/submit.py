@@ -75,6 +75,8 @@ async def submit(
     for task, decision in decisions.items():
         if spread is not None and task in several:
             await spread(by_name[task], decision)
+            # Those that come after it have not used any of their time.
+            deadline = Deadline.after(seconds)
             continue
         await start_task(api, by_name[task], decision, namespace)
         await wait_for_nodes(api, by_name[task], namespace, deadline)

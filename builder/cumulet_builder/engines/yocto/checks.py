@@ -101,13 +101,26 @@ def _secure_boot(resolved: Resolved, known: Known) -> list[Problem]:
 
 
 def _unsupported(resolved: Resolved) -> list[Problem]:
-    """Each fragment that says of itself that it cannot be built."""
+    """Each fragment that says of itself that it cannot be built, be it on the board at hand."""
     found = []
     for fragment in resolved.fragments:
-        reason = fragment.document.at(("yocto", "unsupported"))
-        if reason is not None and reason.content:
-            name = f"feature {fragment.path.stem!r}" if _is_feature(fragment.path) else fragment.path.name
-            found.append(reason.place.problem(f"{name}: not with the yocto engine: {reason.content}", "engine: debian"))
+        name = f"feature {fragment.path.stem!r}" if _is_feature(fragment.path) else fragment.path.name
+        for document in (fragment.document, *_cases(resolved, fragment.document)):
+            reason = document.at(("yocto", "unsupported"))
+            if reason is not None and reason.content:
+                message = f"{name}: not with the yocto engine: {reason.content}"
+                found.append(reason.place.problem(message, "engine: debian"))
+    return found
+
+
+def _cases(resolved: Resolved, document: Value) -> list[Value]:
+    """What a feature says under `by_board` for the board at hand."""
+    found = []
+    table = document.mapping.get("by_board")
+    for key, cases in (table.mapping if table is not None else {}).items():
+        value = resolved.document.at(("board", *key.split(".")))
+        case = cases.mapping.get(str(value.content)) if value is not None else None
+        found += [case] if case is not None else []
     return found
 
 

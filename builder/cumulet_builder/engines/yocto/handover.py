@@ -18,7 +18,7 @@ from cumulet_builder.recipe.board import Storage
 from cumulet_builder.recipe.model import Recipe
 from cumulet_builder.render import render
 from cumulet_builder.rootfs import digest_of, make_files_tree, make_settings_tree
-from cumulet_builder.sdk_layer import load_sdk
+from cumulet_builder.sdk_layer import load_sdk, make_command_tree
 from cumulet_builder.tree import Tree, merge
 
 # Debian's names -> those of openembedded-core.
@@ -83,10 +83,10 @@ def make_boot_tree(recipe: Recipe, words: tuple[str, ...]) -> Tree:
     tree.file("/loader.conf", render("boot/loader.conf.j2"))
     entry = render(
         "boot/entry.conf.j2",
+        program=None,
         image=recipe.image,
         version=KERNEL,
         slot="root-a",
-        program=None,
         device_tree=f"/{trees[0]}.dtb" if len(trees) == 1 else None,
         options=make_command_line(words, "root-a"),
     )
@@ -95,8 +95,9 @@ def make_boot_tree(recipe: Recipe, words: tuple[str, ...]) -> Tree:
 
 
 def make_sdk_tree() -> Tree:
-    """The SDK of this very Cumulet, from the folder of Python packages on."""
-    return Tree({path.removeprefix(SITE): node for path, node in load_sdk().nodes.items()})
+    """The SDK of this very Cumulet: its command, and `site`, the folder of Python packages."""
+    packages = {f"/site{path.removeprefix(SITE)}": node for path, node in load_sdk().nodes.items()}
+    return Tree({"/cumulet": make_command_tree().nodes["/usr/bin/cumulet"], **packages})
 
 
 def make_kubernetes_tree(recipe: Recipe) -> Tree:

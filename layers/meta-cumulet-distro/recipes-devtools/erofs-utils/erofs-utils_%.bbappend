@@ -1,3 +1,4 @@
-# A recipe of cumulet may ask for it: disk: {compression: zstd}.
-PACKAGECONFIG[zstd] = "--with-libzstd,--without-libzstd,zstd"
-PACKAGECONFIG:append:cumulet = " zstd"
+# A recipe of cumulet may ask for it: disk: {compression: zstd}. A PACKAGECONFIG[zstd] would say --without-libzstd in
+# every distribution.
+DEPENDS:append:cumulet = " zstd"
+EXTRA_OECONF:append:cumulet = " --with-libzstd"

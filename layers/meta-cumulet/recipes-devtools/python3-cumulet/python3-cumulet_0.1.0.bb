@@ -10,14 +10,18 @@ inherit python3-dir cumulet_handover allarch
 # The archive has the package's files from their own folder on; where they go is this Python's business.
 do_install() {
     install -d ${D}${PYTHON_SITEPACKAGES_DIR}
-    cp -R --no-dereference --preserve=mode,links,timestamps ${UNPACKDIR}/handover/. ${D}${PYTHON_SITEPACKAGES_DIR}/
+    cp -R --no-dereference --preserve=mode,links,timestamps ${UNPACKDIR}/handover/site/. ${D}${PYTHON_SITEPACKAGES_DIR}/
+    install -D -m 0755 ${UNPACKDIR}/handover/cumulet ${D}${bindir}/cumulet
 }
 
-FILES:${PN} = "${PYTHON_SITEPACKAGES_DIR}"
+FILES:${PN} = "${bindir}/cumulet ${PYTHON_SITEPACKAGES_DIR}"
 
 RDEPENDS:${PN} = "\
+    python3-asyncssh \
     python3-click \
     python3-core \
+    python3-cryptography \
+    python3-h11 \
     python3-httpx \
     python3-jinja2 \
     python3-modules \
