@@ -21,6 +21,7 @@ ARROWS = {
         "cumulet.central",
         "cumulet.cli",
         "cumulet.core",
+        "cumulet.dispatch",
         "cumulet.inference",
         "cumulet.kubernetes",
         "cumulet.models",

@@ -24,6 +24,7 @@ COMMANDS = {
     "lab": Entry("cumulet_builder.commands.lab:lab", "Nodes as system containers on this computer."),
     "hub": Entry("cumulet_builder.commands.hub:hub", "The place that sites register at."),
     "agent": Entry("cumulet_builder.commands.agent:agent", "What a cluster runs to be under a hub."),
+    "deploy": Entry("cumulet_builder.commands.deploy:deploy", "Tasks from the centre to its sites, and their results."),
     "container": Entry("cumulet_builder.commands.container:container", "Container images of the AI runtimes."),
     "package": Entry("cumulet_builder.commands.package:package", "Publish packages for sites, signed."),
     "show": Entry("cumulet_builder.commands.show:command", "Print a recipe with everything merged and filled in."),

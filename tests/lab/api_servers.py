@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 PROGRAMS = ("kube", "etcd")
-ADDRESSES = ("127.0.0.1", "10.87.1.1", "10.87.2.1", "10.88.0.1")
+ADDRESSES = ("127.0.0.1", "10.87.1.1", "10.87.2.1", "10.88.0.1", "10.67.0.1")
 """Where an API server may be reached: by itself, and through the links that tests make."""
 CONTROLLERS = (
     "certificatesigningrequest-signing-controller,namespace-controller,serviceaccount-controller,"

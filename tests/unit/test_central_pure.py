@@ -341,4 +341,5 @@ def test_the_kinds_are_those_of_the_protocol() -> None:
         "manifestworkreplicasets.work.open-cluster-management.io",
         "appliedmanifestworks.work.open-cluster-management.io",
         "managedclusteraddons.addon.open-cluster-management.io",
+        "tasks.cumulet.dev",
     }

@@ -43,9 +43,22 @@ def test_a_document_is_what_the_words_of_a_command_line_are(tmp_path: Path) -> N
     assert make_settings(make_parser().parse_args(["run", "--name", "pier-7"])) == (plain, None)
 
 
+def test_a_station_has_other_files_for_its_parent_and_an_edge_a_folder_that_is_collected(tmp_path: Path) -> None:
+    text = "up_authority: top.crt\nup_certificate: agent.crt\nup_key: device.key\nreaders: [admin]\n"
+    found, _ = load_spool(write(tmp_path, f"name: pier-7\nport: 0\ncollect: /var/lib/cumulet/out\nnode: p1\n{text}"))
+    assert (found.port, found.collect, found.node) == (0, Path("/var/lib/cumulet/out"), "p1")
+    assert (found.up_authority, found.up_key) == (tmp_path / "top.crt", tmp_path / "device.key")
+    assert found.readers == frozenset({"admin"})
+    words = ["run", "--name", "pier-7", "--port", "0", "--collect", "/var/lib/cumulet/out", "--node", "p1"]
+    words += ["--up-authority", f"{tmp_path}/top.crt", "--up-certificate", f"{tmp_path}/agent.crt"]
+    words += ["--up-key", f"{tmp_path}/device.key", "--reader", "admin"]
+    assert make_settings(make_parser().parse_args(words)) == (found, None)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("name: pier\nup_key: k\n", "up_certificate and up_key: one without the other"),
         ("name: Pier\n", "name: "),
         ("name: pier\nkey: k\n", "key: without authority, certificate"),
         ("name: pier\nup: [mast-12]\n", "up[0]"),

@@ -15,8 +15,10 @@ from cumulet.central.protocol import (
     CLAIMS,
     CLUSTERS,
     DECISIONS,
+    PHASES,
     PLACEMENTS,
     REPLICA_SETS,
+    TASKS,
     WORKS,
 )
 
@@ -197,7 +199,9 @@ def make_set_schema() -> Json:
         placementRefs={**make_list(reference), "minItems": 1},
         cascadeDeletionPolicy=make_choice("Foreground", "Background", default="Background"),
     )
-    status = make_object(conditions=CONDITIONS, summary=summary, placementSummary=make_list(place))
+    status = make_object(
+        conditions=CONDITIONS, summary=summary, placementSummary=make_list(place), reports=make_text(1 << 16)
+    )
     return make_object(["spec"], spec=spec, status=status)
 
 
@@ -257,6 +261,21 @@ def make_claim_schema() -> Json:
     return make_object(spec=make_object(value=make_text(1024, 1)))
 
 
+def make_task_schema() -> Json:
+    """Task: at a cluster, a task by its profile, and what became of it. `places`: a text, node -> ready and all."""
+    spec = make_object(["profile"], profile=ANYTHING)
+    status = make_object(
+        phase=make_choice(*PHASES),
+        message=make_text(1024),
+        ready=NUMBER,
+        wanted=NUMBER,
+        places=make_text(8192),
+        delivered=make_text(128),
+        observedGeneration=LONG,
+    )
+    return make_object(["spec"], spec=spec, status=status)
+
+
 def make_crd(resource: Resource, schema: Json, *columns: tuple[str, str], short: Sequence[str] = ()) -> Json:
     """A definition with one version. `columns`: what `kubectl get` shows, as name and path."""
     shown = [{"name": name, "type": "string", "jsonPath": path} for name, path in columns]
@@ -304,4 +323,5 @@ def make_agent_crds() -> list[Json]:
     return [
         make_crd(APPLIED_WORKS, make_applied_schema()),
         make_crd(CLAIMS, make_claim_schema(), ("Value", ".spec.value")),
+        make_crd(TASKS, make_task_schema(), ("Phase", ".status.phase"), ("Message", ".status.message")),
     ]

@@ -32,6 +32,8 @@ CLUSTER_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindi
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
 REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", False)
+TASKS = Resource("cumulet.dev", "v1alpha1", "tasks", "Task")
+"""Ours: an AI task that the centre wants at a cluster, by its profile; the cluster's dispatcher makes it run."""
 
 # --- Open Cluster Management's words
 CLUSTER_LABEL = "open-cluster-management.io/cluster-name"
@@ -88,6 +90,10 @@ VALUES_CLAIM = "values.cumulet.io/"
 ID_CLAIM = "id.k8s.io"
 VERSION_CLAIM = "kubeversion.open-cluster-management.io"
 TIERS = ("edge", "station", "regional", "central")
+TASKS_NAMESPACE = "tasks"
+"""Where deployments are at hubs, and tasks at clusters."""
+PHASES = ("Failed", "Refused", "Waiting", "Sent", "Starting", "Running", "Done")
+"""Of a task at a cluster, trouble first. `Sent`: the cluster has said nothing of it yet."""
 HUB_NAMESPACE = "cumulet-hub"
 HUB_OWNER = "cumulet-hub"
 AGENT_OWNER = "cumulet-agent"

@@ -25,13 +25,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--file", type=Path, help="spool.yaml, in place of all other words of `run`")
     parser.add_argument("--name", default="", help="the cluster's name")
     parser.add_argument("--listen", default="127.0.0.1", help="address of the entry [%(default)s]")
-    parser.add_argument("--port", type=int, default=8444, help="its port [%(default)s]")
+    parser.add_argument("--port", type=int, default=8444, help="its port; 0: nothing comes from below [%(default)s]")
     parser.add_argument("--budget", type=int, default=1024, metavar="MIB", help="room on disk, twice [%(default)s]")
     parser.add_argument("--up", action="append", default=[], metavar="URL", help="the tier above; several: in order")
     parser.add_argument("--authority", type=Path, help="certificates of this authority are let in, and checked")
     parser.add_argument("--certificate", type=Path, help="of this tier")
     parser.add_argument("--key", type=Path, help="of this tier")
     parser.add_argument("--trusted", action="append", default=[], metavar="NAME", help="a hub below; may be repeated")
+    parser.add_argument("--up-authority", type=Path, metavar="FILE", help="of the tier above, if it has another one")
+    parser.add_argument("--up-certificate", type=Path, metavar="FILE", help="shown to the tier above, if another one")
+    parser.add_argument("--up-key", type=Path, metavar="FILE", help="of that certificate")
+    parser.add_argument("--reader", action="append", default=[], metavar="NAME", help="who may fetch what has arrived")
+    parser.add_argument("--collect", type=Path, metavar="FOLDER", help="what tasks leave there goes up")
+    parser.add_argument("--node", default="", help="this device's name, for what it collects")
     parser.add_argument("--mark", type=int, default=0, help="firewall mark of what goes up: 7103 with cumulet.uplink")
     parser.add_argument("--reports", type=Path, help="folder of the recorder's reports, which go up as well")
     return parser
@@ -47,6 +53,7 @@ def make_settings(given: argparse.Namespace) -> tuple[NodeSettings, Path | None]
         raise UsageError("which cluster is this?", hint="--name NAME")
     words = {each.name: getattr(given, each.name) for each in fields(NodeSettings) if hasattr(given, each.name)}
     words |= {"budget": given.budget << 20, "up": tuple(given.up), "trusted": frozenset(given.trusted)}
+    words["readers"] = frozenset(given.reader)
     return NodeSettings(**words), given.reports
 
 

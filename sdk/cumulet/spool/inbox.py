@@ -169,6 +169,26 @@ class Inbox:
             entry = load_entry(text)
             yield Arrival(entry, self._arrived / _key(entry.origin, entry.id), number, peer)
 
+    def list_arrivals(self, after: int, most: int) -> list[Arrival]:
+        """What is whole, was not taken yet and came after this number: the first `most` of it."""
+        with self._guard:
+            rows = self._ledger.execute(
+                "select entry, number, peer from uploads where state = 'arrived' and number > ?"
+                " order by number limit ?",
+                (after, most),
+            ).fetchall()
+        found = [(load_entry(text), number, peer) for text, number, peer in rows]
+        return [Arrival(one, self._arrived / _key(one.origin, one.id), number, peer) for one, number, peer in found]
+
+    def find_arrival(self, origin: str, id: str) -> Arrival | None:
+        """What is whole under this id and was not taken yet, or None."""
+        with self._guard:
+            row = self._ledger.execute(
+                "select entry, number, peer from uploads where origin = ? and id = ? and state = 'arrived'",
+                (origin, id),
+            ).fetchone()
+        return None if row is None else Arrival(load_entry(row[0]), self._arrived / _key(origin, id), row[1], row[2])
+
     def taken(self, arrival: Arrival) -> None:
         """Its content is kept elsewhere: give the room back. The id stays known, so that it never counts again."""
         with self._guard:

@@ -1,4 +1,4 @@
-"""The inbox as a web server: tus 1.0.0 for who shows a certificate, and nothing that gives content away.
+"""The inbox as a web server: tus 1.0.0 for who shows a certificate; content goes out to named readers only.
 
 Imported by name, since it needs aiohttp (the extra `hub`).
 """
@@ -6,6 +6,7 @@ Imported by name, since it needs aiohttp (the extra `hub`).
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import Awaitable, Callable
@@ -14,14 +15,18 @@ from pathlib import Path
 from aiohttp import web
 
 from cumulet.core.errors import CumuletError, ToolError, UsageError
-from cumulet.spool.inbox import ConflictError, FullError, Inbox
+from cumulet.spool.collect import TASK
+from cumulet.spool.entry import dump_entry
+from cumulet.spool.inbox import Arrival, ConflictError, FullError, Inbox
 from cumulet.spool.wire import PIECE_TYPE, ROOT, TUS, make_path, read_metadata
 
 SYNC_SIZE = 1 << 20
+PAGE = 500
 CLUSTER = re.compile(r"system:open-cluster-management:([^:]+):[^:]+")
 
 Identify = Callable[[web.Request], str | None]
 MaySpeak = Callable[[str, str], bool]
+MayRead = Callable[[str], bool]
 
 
 def from_certificate(request: web.Request) -> str | None:
@@ -52,14 +57,25 @@ def make_trust(authority: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     return trust
 
 
-def make_app(inbox: Inbox, identify: Identify, may_speak: MaySpeak = speaks_for_itself) -> web.Application:
-    """The web application over an inbox. `may_speak(peer, origin)`: may this peer bring content of that origin?"""
+def make_app(
+    inbox: Inbox, identify: Identify, may_speak: MaySpeak = speaks_for_itself, *, may_read: MayRead | None = None
+) -> web.Application:
+    """The web application over an inbox. `may_speak(peer, origin)`: may this peer bring content of that origin?
+
+    `may_read(peer)`: may this peer see what has arrived from everybody, and say that it has taken it? Without it
+    nothing goes out.
+    """
     desk = _Desk(inbox, identify, may_speak)
     app = web.Application(middlewares=[_answer_errors], client_max_size=1 << 16)
     app.router.add_options(ROOT, desk.describe)
     app.router.add_post(ROOT, desk.begin)
     app.router.add_head(f"{ROOT}/{{origin}}/{{id}}", desk.progress)
     app.router.add_patch(f"{ROOT}/{{origin}}/{{id}}", desk.append)
+    if may_read is not None:
+        shelf = _Shelf(inbox, identify, may_read)
+        app.router.add_get(ROOT, shelf.list_page, allow_head=False)
+        app.router.add_get(f"{ROOT}/{{origin}}/{{id}}", shelf.read, allow_head=False)
+        app.router.add_delete(f"{ROOT}/{{origin}}/{{id}}", shelf.take)
     return app
 
 
@@ -143,6 +159,48 @@ class _Desk:
         if not self._may_speak(peer, origin):
             raise web.HTTPForbidden(text=f"{peer} may not bring results of {origin[:140]}")
         return peer
+
+
+class _Shelf:
+    """What has arrived, for those who may read it."""
+
+    def __init__(self, inbox: Inbox, identify: Identify, may_read: MayRead) -> None:
+        self._inbox, self._identify, self._may_read = inbox, identify, may_read
+
+    async def list_page(self, request: web.Request) -> web.Response:
+        """Entries in the order of arrival, from `after` on; with `task`, those of one task. `next` is 0 at the end."""
+        self._admit(request)
+        after, task = request.query.get("after", "0"), request.query.get("task", "")
+        if not after.isdigit():
+            raise UsageError(f"after is {after[:40]!r}, must be a number")
+        found = await asyncio.to_thread(self._inbox.list_arrivals, int(after), PAGE)
+        shown = [json.loads(dump_entry(each.entry)) for each in found if not task or each.entry.meta.get(TASK) == task]
+        last = found[-1].number if len(found) == PAGE else 0
+        return web.json_response({"results": shown, "next": last}, headers={"Cache-Control": "no-store"})
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        """The content, or a part of it."""
+        return web.FileResponse((await self._find(request)).path, headers={"Content-Type": "application/octet-stream"})
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Its content is kept elsewhere. Again: nothing happens."""
+        await asyncio.to_thread(self._inbox.taken, await self._find(request))
+        return web.Response(status=204)
+
+    async def _find(self, request: web.Request) -> Arrival:
+        self._admit(request)
+        origin, name = request.match_info["origin"], request.match_info["id"]
+        found = await asyncio.to_thread(self._inbox.find_arrival, origin, name)
+        if found is None:
+            raise web.HTTPNotFound
+        return found
+
+    def _admit(self, request: web.Request) -> None:
+        peer = self._identify(request)
+        if peer is None:
+            raise web.HTTPUnauthorized(text="show a client certificate")
+        if not self._may_read(peer):
+            raise web.HTTPForbidden(text=f"{peer} may not read results: --reader {peer} lets it")
 
 
 @web.middleware

@@ -23,6 +23,7 @@ KINDS = (
     "rbac.authorization.k8s.io/Role", "rbac.authorization.k8s.io/RoleBinding", "networking.k8s.io/NetworkPolicy",
     "policy/PodDisruptionBudget", "autoscaling/HorizontalPodAutoscaler",
     "cluster.open-cluster-management.io/Placement", "work.open-cluster-management.io/ManifestWorkReplicaSet",
+    "cumulet.dev/Task",
 )  # fmt: skip
 """What a hub may have applied here: nothing that gives rights over the whole cluster."""
 KEYS = "version cluster hubs agent tier local state claims serial kinds failover certificate_life feedback run traces"

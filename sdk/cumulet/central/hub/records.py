@@ -23,6 +23,7 @@ from cumulet.central.protocol import (
     SKY,
     find_condition,
 )
+from cumulet.central.reports import find_reports
 from cumulet.central.traces import read_trace
 
 OUR_ANNOTATIONS = (DEVICE_KEY, SERIAL, SKY, "registration.open-cluster-management.io/skip-clock-sync-check")
@@ -127,7 +128,10 @@ def make_made(found: Json) -> Made:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A ManifestWork. `feedback` is the summary that came up from a hub below, if it is for one."""
+    """A ManifestWork. `feedback` is the summary that came up from a hub below, if it is for one.
+
+    `reports` is the text that says how the work's task is, at this cluster or at those below it.
+    """
 
     cluster: str
     name: str
@@ -138,6 +142,7 @@ class Work:
     conditions: tuple[Json, ...] = ()
     feedback: Mapping[str, int] = field(default_factory=dict)
     uid: str = ""
+    reports: str = ""
     trace: str = ""
 
     def holds(self, kind: str) -> bool:
@@ -157,7 +162,8 @@ def make_work(found: Json) -> Work:
         for manifest in (status.get("resourceStatus") or {}).get("manifests") or ():
             if manifest["resourceMeta"].get("kind") == "ManifestWorkReplicaSet":
                 values = (manifest.get("statusFeedback") or {}).get("values") or ()
-                feedback = {each["name"]: int(each["fieldValue"].get("integer", 0)) for each in values}
+                numbers = [each for each in values if "integer" in each["fieldValue"]]
+                feedback = {each["name"]: int(each["fieldValue"]["integer"]) for each in numbers}
     return Work(
         cluster=sys.intern(meta["namespace"]),
         name=sys.intern(meta["name"]),
@@ -168,6 +174,7 @@ def make_work(found: Json) -> Work:
         conditions=tuple(_short_condition(each) for each in status.get("conditions") or ()),
         feedback=feedback,
         uid=meta.get("uid", ""),
+        reports=find_reports(status),
         trace=read_trace(found),
     )
 

@@ -10,6 +10,7 @@ from cumulet.central.hub.records import Work
 from cumulet.central.hub.spreading import (
     MOST_BYTES,
     Summary,
+    collect_reports,
     descends,
     get_owner,
     make_work_body,
@@ -46,6 +47,17 @@ class Replicas:
         fleet.on_set.append(self.queue.add)
         fleet.on_work.append(self._work_changed)
         fleet.on_decision.append(self._decision_changed)
+        fleet.on_cluster.append(self._cluster_changed)
+        self._present: dict[str, bool] = {}
+
+    def _cluster_changed(self, name: str) -> None:
+        """Who falls silent or comes back is said in the reports of its tasks."""
+        cluster = self.fleet.get(name)
+        present = cluster is not None and cluster.available
+        if self._present.get(name) != present:
+            self._present[name] = present
+            for work in [work for work in self.fleet.works.found.values() if work.cluster == name and work.reports]:
+                self._work_changed(work)
 
     def _work_changed(self, work: Work) -> None:
         if work.owner:
@@ -170,7 +182,9 @@ class Replicas:
         made = make_conditions(found, summary, len(names), problem)
         old = {each["type"]: each for each in status.get("conditions") or ()}
         same = all(same_condition(old.get(each["type"]), each) for each in made)
-        if same and status.get("summary") == summary.as_status():
+        silent = {work.cluster for work in works if not self._present.get(work.cluster)}
+        reports = collect_reports(found, works, silent)
+        if same and status.get("summary") == summary.as_status() and status.get("reports", "") == reports:
             return
         first = found["spec"]["placementRefs"][0]["name"]
         parts = [{"name": first, "availableDecisionGroups": f"1 ({len(names)} clusters applied)"}]
@@ -178,6 +192,7 @@ class Replicas:
             "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
             "status": {"conditions": made, "summary": summary.as_status(), "placementSummary": parts},
         }
+        body["status"] |= {"reports": reports} if reports else {}
         await self.kube.apply(REPLICA_SETS, body, owner=HUB_OWNER, sub="status")
 
     def _is_hub(self, name: str) -> bool:

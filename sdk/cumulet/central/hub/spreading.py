@@ -8,7 +8,7 @@ same with its own clusters; its summary comes back as feedback.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cumulet.central.hub.records import Cluster, Work
@@ -21,7 +21,9 @@ from cumulet.central.protocol import (
     PLACEMENTS,
     REPLICA_SETS,
     SET_LABEL,
+    TASKS,
 )
+from cumulet.central.reports import merge_reports
 from cumulet.core.files import sha256_text
 
 MOST_BYTES = 500 * 1024
@@ -92,6 +94,7 @@ def make_descent(replicas: Json, placements: Iterable[Json]) -> Json:
     manifests.append(make_manifest(REPLICA_SETS.api_version, REPLICA_SETS.kind, head, replicas["spec"]))
     identifier = {"group": REPLICA_SETS.group, "resource": REPLICA_SETS.plural, **place}
     paths = [{"name": name, "path": f".status.summary.{name}"} for name in COUNTS]
+    paths.append({"name": "reports", "path": ".status.reports"})
     rule = {"type": "JSONPaths", "jsonPaths": paths}
     namespace = {"group": "", "resource": "namespaces", "name": meta["namespace"], "namespace": ""}
     return {
@@ -127,3 +130,18 @@ def summarize(works: Iterable[Work], desired: int) -> Summary:
         counts["degraded"] += work.holds("Degraded")
         counts["progressing"] += not (applied and available)
     return Summary(**counts, desired=desired)
+
+
+def collect_reports(replicas: Json, works: Iterable[Work], silent: Collection[str]) -> str:
+    """How the task of a replica set is at every cluster, those below other hubs too; empty if it has none.
+
+    `silent` are the clusters that are out of touch: what they last said is old.
+    """
+    manifests = (replicas["spec"]["manifestWorkTemplate"].get("workload") or {}).get("manifests") or ()
+    if not any(each.get("kind") == TASKS.kind and each.get("apiVersion") == TASKS.api_version for each in manifests):
+        return ""
+    told = {work.cluster: work.reports for work in works if not work.deleting}
+    # A hub below which has answered that nobody there is meant has nothing to tell.
+    empty = {work.cluster for work in works if work.feedback and not work.feedback.get("total") and not work.reports}
+    parts = {cluster: text for cluster, text in told.items() if cluster not in empty}
+    return merge_reports(parts, silent)
