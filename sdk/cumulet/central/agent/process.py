@@ -33,11 +33,11 @@ class Agent:
     def __init__(self, config: AgentConfig, local: Access | None = None) -> None:
         self.config = config
         self.vault = Vault(config.state)
-        self.traces = open_traces(config.traces, "cumulet-agent", config.cluster)
         self.local = Kube(local or find_local(config), agent="cumulet-agent", links=2)
         self._begin()
 
     def _begin(self) -> None:
+        self.traces = open_traces(self.config.traces, "cumulet-agent", self.config.cluster)
         self.word = "starting"
         self.trouble = ""
         self.session: Session | None = None
