@@ -37,7 +37,7 @@ from cumulet_qemu.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 MakeLab = Callable[..., AbstractContextManager[Lab]]
-CUT_SECONDS = float(os.environ.get("CUMULET_CUT_SECONDS", "20"))
+CUT_SECONDS = float(os.environ.get("CUMULET_CUT_SECONDS", "120"))
 GATEWAY, NODE = "10.67.0.1", "10.67.0.11"
 OUT = "/var/lib/cumulet/out/count"
 SITE = """\
