@@ -88,16 +88,19 @@ class Cluster:
         self.events.append(f"rotate {name}")
         return {}
 
-    def answer_beat(self, name: str, address: str, api: bool, member: str, boot: str, version: str) -> dict[str, Any]:
+    def answer_beat(
+        self, name: str, address: str, api: bool, member: str, kubelet: bool, boot: str, version: str
+    ) -> dict[str, Any]:
         if member and member not in self.members:
             return {"fatal": "this server has been removed from the cluster"}
         self.beats[name] = (time.monotonic(), api)
-        if any(self._serves(each) for each in self.beats) and name not in self.nodes:
+        admitted = any(self._serves(each) for each in self.beats)
+        if admitted and kubelet and name not in self.nodes:
             self.nodes[name] = {"address": address, "since": time.monotonic(), "annotations": {}}
             self.events.append(f"known {name}")
         if name in self.nodes:
             self.nodes[name] |= {"boot": boot, "version": version}
-        return {"known": name in self.nodes, "serves": self._serves(name)}
+        return {"admitted": admitted, "serves": self._serves(name)}
 
     def answer_kubectl(self, host: str, words: list[str]) -> dict[str, Any]:
         if not (self._serves(host) if host else any(map(self._serves, self.beats))):

@@ -92,8 +92,10 @@ def go_on(me: dict[str, str], api: bool, member: str) -> NoReturn:
     """Live until killed; a member that has been removed ends itself."""
     ready = False
     while True:
-        answer = ask("/beat", **me, api=api, member=member, boot=BOOT.read_text().strip(), version=VERSION)
-        if answer["known"] and not KUBELET.exists():
+        has = KUBELET.exists()
+        answer = ask("/beat", **me, api=api, member=member, kubelet=has, boot=BOOT.read_text().strip(), version=VERSION)
+        # As k3s does: the kubelet has its kubeconfig first, and registers with it.
+        if answer["admitted"] and not KUBELET.exists():
             write(KUBELET, "kubeconfig\n")
         if answer["serves"] and not KUBECONFIG.exists():
             write(KUBECONFIG, "kubeconfig\n")

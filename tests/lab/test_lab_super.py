@@ -267,6 +267,8 @@ def test_the_result_is_the_same_when_the_power_of_a_node_is_lost(four: Lab, tmp_
     finally:
         four.start([four.node(victim)])
         until("all take work again", lambda: not any(map(find_absence, get(four, "nodes", on=on)["items"])), 180)
+        # What ran on the victim is known to be over only now that its node can say so.
+        until("nothing is left", lambda: get(four, "pods", on=on)["items"] == [], 120)
 
 
 def test_too_few_nodes_are_counted_and_what_the_busy_ones_do_is_named(four: Lab, tmp_path: Path) -> None:
