@@ -91,7 +91,7 @@ def test_bare_devices_become_a_site() -> None:
         "settle.ready@p2",
     ]
     assert {phase.name: phase.at_once for phase in plan} == {
-        "system": 8, "ahead": 8, "kubernetes": 1, "masters": 1, "workers": 8, "settle": 1,
+        "system": 8, "kubernetes": 1, "masters": 1, "workers": 8, "settle": 1,
     }  # fmt: skip
 
 

@@ -48,9 +48,9 @@ DISTRIBUTIONS: Mapping[str, ModuleType] = {"kubeadm": kubeadm, "k3s": k3s}
 def make_plan(site: SiteDocument, facts: SiteFacts, sources: Sources) -> Plan:
     """Everything that is to be done, in order. Empty if the site is as its document says."""
     distribution = DISTRIBUTIONS[site.distribution]
-    system = [step for node in site.servers for step in _make_system(site, node, facts)]
-    ahead = [step for node in site.worker_nodes for step in _make_system(site, node, facts)]
-    ahead += distribution.make_ahead(site, facts)
+    # A device that cannot be written to is found out here, before anything is begun on the others.
+    system = [step for node in site.nodes for step in _make_system(site, node, facts)]
+    ahead = distribution.make_ahead(site, facts)
     phases = [
         *packages.make_early_phases(site, facts),
         Phase("system", "names and identity", tuple(system), site.at_once),
