@@ -219,7 +219,7 @@ def test_nodes_that_are_away_for_a_while_are_waited_for_and_named(tmp_path: Path
         with pytest.raises(TargetError) as caught:
             run(made, told, tmp_path / "result", wait=0.2)
         assert caught.value.message.endswith(
-            "needs 3 whole nodes, 1 free (p4); away: p1 (cordoned), p2 (not Ready), p3 (kept free)"
+            "needs 3 whole nodes, 1 free (p4); away: p1 (cordoned), p2 (not Ready), p3 (kept free: unreachable)"
         )
         made.nodes[1] = make_node("p2")
         made.nodes[2] = make_node("p3")

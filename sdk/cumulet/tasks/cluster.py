@@ -20,6 +20,8 @@ ROLES: Mapping[str, Literal["master", "control"]] = {
 }
 STATE_TAINTS = "node.kubernetes.io/"
 """Taints that come and go with the state of a node: not-ready, unreachable, unschedulable, disk-pressure."""
+SHOWN = 5
+"""How many nodes a message names."""
 OVER = ("Succeeded", "Failed")
 
 
@@ -43,9 +45,10 @@ async def read_edge(api: Api, name: str, *, without: Collection[str] = (), well:
     free = {each["metadata"]["name"]: await _read_free(api, each) for each in nodes["items"] if takes_tasks(each)}
     found = make_edge(name, nodes["items"], pods, metrics, free, well=well)
     if not found.nodes:
-        raise TargetError(
-            f"{name}: no node takes tasks: none is Ready, or all are kept free", hint="cumulet site status"
-        )
+        words = [f"{each['metadata']['name']} ({find_absence(each)})" for each in nodes["items"]]
+        reason = ", ".join(words[:SHOWN]) or "there is none"
+        more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+        raise TargetError(f"{name}: no node takes tasks: {reason}{more}", hint="cumulet site status")
     return found
 
 
@@ -91,7 +94,7 @@ def make_edge(
 
 def takes_tasks(node: Json, *, well: bool = False) -> bool:
     """Whether the scheduler gives this node containers that tolerate nothing, or will once the node is `well`."""
-    return not find_absence(node) or (well and not _is_kept_free(node, lasting=True))
+    return not find_absence(node) or (well and all(each.startswith(STATE_TAINTS) for each in _list_taints(node)))
 
 
 def find_absence(node: Json) -> str:
@@ -101,15 +104,14 @@ def find_absence(node: Json) -> str:
         return "not Ready"
     if spec.get("unschedulable"):
         return "cordoned"
-    return "kept free" if _is_kept_free(node) else ""
+    taints = _list_taints(node)
+    return f"kept free: {taints[0].removeprefix(STATE_TAINTS)}" if taints else ""
 
 
-def _is_kept_free(node: Json, *, lasting: bool = False) -> bool:
-    """Whether a taint keeps tasks away; `lasting`: one that somebody has set, not the state of the node itself."""
-    return any(
-        taint["effect"] in ("NoSchedule", "NoExecute") and not (lasting and taint["key"].startswith(STATE_TAINTS))
-        for taint in node.get("spec", {}).get("taints", [])
-    )
+def _list_taints(node: Json) -> list[str]:
+    """The keys of the taints that keep tasks away."""
+    taints = node.get("spec", {}).get("taints", [])
+    return [taint["key"] for taint in taints if taint["effect"] in ("NoSchedule", "NoExecute")]
 
 
 def sum_requests(pods: Iterable[Json]) -> Amounts:
