@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
 import sys
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError
+from cumulet.core.lifetime import run_until_told
 from cumulet.dispatch.process import OUT, PAUSE, Dispatcher
 
 
@@ -34,12 +33,8 @@ async def dispatch(kubeconfig: Path, site: str, out: Path, every: float) -> None
     from cumulet.central import Kube, load_access  # noqa: PLC0415 - slow to import
 
     kube = Kube(load_access(kubeconfig), agent="cumulet-dispatch", links=2)
-    work = asyncio.ensure_future(Dispatcher(kube, site, _say, out=out).run(every))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        await run_until_told(Dispatcher(kube, site, _say, out=out).run(every))
     finally:
         kube.close()
 

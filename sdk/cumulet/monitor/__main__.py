@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
 import sys
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError
+from cumulet.core.lifetime import run_until_told
 from cumulet.monitor.recorder import EVERY, FOLDER, RUN, Recorder
 
 
@@ -36,12 +35,8 @@ async def record(given: argparse.Namespace) -> None:
 
     kube = Kube(load_access(given.kubeconfig), agent="cumulet-monitor", links=2)
     recorder = Recorder(kube, given.site, given.folder, given.run)
-    work = asyncio.ensure_future(recorder.run(_say, given.every))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        await run_until_told(recorder.run(_say, given.every))
     finally:
         recorder.close()
         kube.close()

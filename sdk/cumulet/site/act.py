@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -76,9 +76,9 @@ async def carry_out(plan: Plan, crew: Crew) -> None:
     await _end([task for _, task in beside])
 
 
-async def _end(tasks: Sequence[asyncio.Task[None]], errors: Sequence[CumuletError] = ()) -> None:
-    """Wait for phases that go on beside others. Raises their errors, and `errors`, as one."""
-    results = await asyncio.gather(*tasks, return_exceptions=True)
+async def _end(work: Sequence[Awaitable[None]], errors: Sequence[CumuletError] = ()) -> None:
+    """Wait until all of this work is over. Raises its errors, and `errors`, as one."""
+    results = await asyncio.gather(*work, return_exceptions=True)
     found = [each for each in results if isinstance(each, BaseException)]
     for each in found:
         if not isinstance(each, CumuletError):
@@ -106,12 +106,7 @@ async def _side_by_side(phase: Phase, crew: Crew) -> None:
                 await _do(step, phase, crew)
 
     # One host's failure does not stop the others half-way: they end what they have begun.
-    results = await asyncio.gather(*(work(steps) for steps in queues.values()), return_exceptions=True)
-    errors = [each for each in results if isinstance(each, BaseException)]
-    for each in errors:
-        if not isinstance(each, CumuletError):
-            raise each
-    raise_all([each for each in errors if isinstance(each, CumuletError)])
+    await _end([work(steps) for steps in queues.values()])
 
 
 def raise_all(errors: Sequence[CumuletError]) -> None:

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import json
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from cumulet.core.errors import CumuletError, UsageError
+from cumulet.core.lifetime import run_until_told
 from cumulet.spool.look import FOLDER, look_at
 from cumulet.spool.node import Gather, NodeSettings, run_node
 
@@ -70,13 +70,7 @@ async def serve(settings: NodeSettings, reports: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises CumuletError."""
     from cumulet.uplink import is_open  # noqa: PLC0415  (reads documents, which the show has no use for)
 
-    task = asyncio.ensure_future(run_node(settings, is_open, make_gather(reports)))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
+    await run_until_told(run_node(settings, is_open, make_gather(reports)))
 
 
 def show(folder: Path) -> dict[str, int]:

@@ -18,15 +18,18 @@ from cumulet.tasks.measure import correct, measure
 from cumulet.tasks.need import describe_correction, make_amounts, make_needs
 from cumulet.tasks.profile import Check, Measured, TaskProfile, load_profile, make_profile, parse_profile, write_profile
 from cumulet.tasks.reach import Device, Reached, reach
+from cumulet.tasks.resident import ApiObject, Resident, install_resident, make_account, make_rights, make_secret
 from cumulet.tasks.submit import Spread, Submitted, apply, plan_tasks, read_places, read_pods, start_task, submit
 
 __all__ = [
+    "ApiObject",
     "Check",
     "Device",
     "EdgeNode",
     "EdgeProfile",
     "Measured",
     "Reached",
+    "Resident",
     "Spread",
     "Submitted",
     "TaskProfile",
@@ -36,8 +39,10 @@ __all__ = [
     "find_absence",
     "find_free_space",
     "imagine",
+    "install_resident",
     "load_edge",
     "load_profile",
+    "make_account",
     "make_amounts",
     "make_autoscaler",
     "make_edge",
@@ -45,6 +50,8 @@ __all__ = [
     "make_model_source",
     "make_needs",
     "make_profile",
+    "make_rights",
+    "make_secret",
     "make_volumes",
     "make_workload",
     "measure",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import sys
 from pathlib import Path
 
@@ -13,24 +12,14 @@ from cumulet.central.agent.config import DEFAULT, load_config
 from cumulet.central.agent.process import run_agent
 from cumulet.central.agent.vault import Vault
 from cumulet.core.errors import CumuletError, UsageError
+from cumulet.core.lifetime import run_until_told
 
 
 def run(path: Path) -> None:
     """Work until SIGTERM or SIGINT."""
     config = load_config(path)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-
-    async def work() -> None:
-        task = asyncio.create_task(run_agent(config))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await asyncio.gather(task, return_exceptions=False)
-
-    try:
-        asyncio.run(work())
-    except asyncio.CancelledError:
-        return
+    asyncio.run(run_until_told(run_agent(config)))
 
 
 def status(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 import ssl
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from cumulet.central.hub.sky import Sky, load_settings
 from cumulet.central.kube import Kube
 from cumulet.central.traces import open_traces
 from cumulet.core.errors import CumuletError, UsageError
+from cumulet.core.lifetime import run_until_told
 
 LINKS = 24
 PORT = 8443
@@ -83,18 +83,7 @@ async def run_hub(settings: Settings, prepare: Callable[[Hub], object] = lambda 
 def serve(settings: Settings, prepare: Callable[[Hub], object] = lambda hub: None) -> None:
     """Run a hub until SIGTERM or SIGINT. Raises CumuletError."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-
-    async def work() -> None:
-        task = asyncio.create_task(run_hub(settings, prepare))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await task
-
-    try:
-        asyncio.run(work())
-    except asyncio.CancelledError:
-        return
+    asyncio.run(run_until_told(run_hub(settings, prepare)))
 
 
 def main() -> int:
