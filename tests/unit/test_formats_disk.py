@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from disk_inputs import make_disk_inputs
 
 from cumulet.core.errors import ToolError, UsageError
 from cumulet_builder.formats import blockmap, data, disk, esp, root
@@ -25,26 +26,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def inputs(tmp_path: Path) -> DiskInputs:
     """The parts of a small image; each is a file with a little content."""
-    names = ("root.erofs", "root.tar", "vmlinuz", "initrd.img", "dtbs.tar", "loader.efi")
-    paths = {name: tmp_path / name for name in names}
-    for name, path in paths.items():
-        path.write_bytes(name.encode())
-    return DiskInputs(
-        image="edge",
-        architecture="arm64",
-        seed="edge",
-        version="6.12",
-        epoch=1_700_000_000,
-        sizes=Disk(esp="64MiB", root="32MiB", data="16MiB"),
-        root=paths["root.erofs"],
-        root_tree=paths["root.tar"],
-        data_tree=None,
-        kernel=paths["vmlinuz"],
-        initramfs=paths["initrd.img"],
-        device_trees=paths["dtbs.tar"],
-        boot_loader=paths["loader.efi"],
-        command_line=("quiet",),
-    )
+    return make_disk_inputs(tmp_path, sizes=Disk(esp="64MiB", root="32MiB", data="16MiB"))
 
 
 def test_partitions_lie_one_after_another_on_whole_mebibytes() -> None:

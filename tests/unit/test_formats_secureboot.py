@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from disk_inputs import make_disk_inputs
 
 from cumulet.core import proc
 from cumulet.core.errors import ToolError, UsageError
@@ -18,7 +19,7 @@ from cumulet_builder.engines.debian.resolve import make_request
 from cumulet_builder.formats import check, esp, secureboot
 from cumulet_builder.formats.inputs import Bench, DiskInputs
 from cumulet_builder.recipe.load import load_recipe
-from cumulet_builder.recipe.model import Disk, SecureBoot
+from cumulet_builder.recipe.model import SecureBoot
 from cumulet_builder.tree import Tree
 
 BASE = "version: 1\nimage: edge\nboard: {board}\nfeatures: [base]\n"
@@ -50,27 +51,13 @@ class FakeToolbox:
 @pytest.fixture
 def inputs(tmp_path: Path) -> DiskInputs:
     """The parts of a small signed image."""
-    names = ("root.erofs", "root.tar", "vmlinuz", "initrd.img", "dtbs.tar", "loader.efi", "stub.efi", "key", "crt")
-    paths = {name: tmp_path / name for name in names}
-    for name, path in paths.items():
-        path.write_bytes(name.encode())
-    return DiskInputs(
-        image="edge",
-        architecture="arm64",
-        seed="edge",
-        version="6.12",
-        epoch=1_700_000_000,
-        sizes=Disk(),
-        root=paths["root.erofs"],
-        root_tree=paths["root.tar"],
-        data_tree=None,
-        kernel=paths["vmlinuz"],
-        initramfs=paths["initrd.img"],
-        device_trees=paths["dtbs.tar"],
-        boot_loader=paths["loader.efi"],
+    for name in ("stub.efi", "key", "crt"):
+        (tmp_path / name).write_bytes(name.encode())
+    return make_disk_inputs(
+        tmp_path,
         command_line=("quiet", "cumulet.verity=00:1:ab"),
-        secure_boot=SecureBoot(key=str(paths["key"]), certificate=str(paths["crt"])),
-        stub=paths["stub.efi"],
+        secure_boot=SecureBoot(key=str(tmp_path / "key"), certificate=str(tmp_path / "crt")),
+        stub=tmp_path / "stub.efi",
     )
 
 

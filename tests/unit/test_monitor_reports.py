@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mortal import run_mortal
 
 from cumulet.core.errors import ToolError
 from cumulet.monitor import Reports, ScaleReport
@@ -26,7 +25,6 @@ MIB = 1 << 20
 MEMORY = Path("/dev/shm")
 SEEN = (1, 3, 3, 2)
 """How many containers the cluster wants of the task, look by look."""
-OPERATIONS = ("make_folder", "write", "write_at", "truncate", "sync_file", "sync_folder", "rename", "remove")
 
 
 @pytest.fixture
@@ -34,20 +32,6 @@ def folder() -> Iterator[Path]:
     """A folder in memory: nothing waits for a disk."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
         yield Path(name)
-
-
-class MortalDisk(Disk):
-    """Ends the process, as a power cut does, before its n-th operation, or in the middle of it."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in OPERATIONS:
-            self.left -= 1
-            if self.left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getattribute__(name)
 
 
 def tell(reports: Reports, number: int) -> None:
@@ -85,20 +69,6 @@ def go(folder: Path, disk: Disk) -> None:
     centre.close()
 
 
-def run_mortal(folder: Path, left: int) -> bool:
-    """`go` in a process that dies at the n-th operation; whether it came to its end."""
-    child = os.fork()
-    if child == 0:
-        try:
-            go(folder, MortalDisk(left))
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status == 0
-
-
 def read_centre(folder: Path) -> list[dict[str, Any]]:
     """What has arrived, in the order in which it was seen."""
     centre = Inbox(folder / "centre", MIB)
@@ -114,8 +84,8 @@ def test_a_process_killed_at_any_operation_tells_each_change_once(folder: Path) 
     while not ended:
         place = folder / str(cut)
         place.mkdir()
-        ended = run_mortal(place, cut)
-        run_mortal(place, cut * 7 % 50)  # and once more while it recovers
+        ended = run_mortal(go, place, cut)
+        run_mortal(go, place, cut * 7 % 50)  # and once more while it recovers
         go(place, Disk())
         found = read_centre(place)
         assert [(each["before"], each["after"]) for each in found] == [(1, 3), (3, 2)], cut

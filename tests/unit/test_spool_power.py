@@ -8,9 +8,7 @@ when they return: its image after each commit is in the record.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mortal import run_mortal
 
 from cumulet.spool import ConflictError, Disk, Inbox, Spool, relay
 
@@ -259,20 +258,6 @@ def test_an_inbox_keeps_what_it_acknowledged_and_counts_each_once(folder: Path) 
     assert wrong == []
 
 
-class MortalDisk(Disk):
-    """Ends the process, as a power cut does, before its n-th operation."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("make_folder", "write", "write_at", "truncate", "sync_file", "sync_folder", "rename", "remove"):
-            self.left -= 1
-            if self.left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getattribute__(name)
-
-
 def go_up(folder: Path, disk: Disk) -> None:
     """Edge, station, centre: put, send, hand on, send again. Safe to call again after any end."""
     edge = Spool(folder / "edge", MIB, origin="edge", keep_free=0, disk=disk)
@@ -293,28 +278,14 @@ def go_up(folder: Path, disk: Disk) -> None:
         opened.close()
 
 
-def run_mortal(folder: Path, left: int) -> bool:
-    """`go_up` in a process that dies at the n-th operation; whether it came to its end."""
-    child = os.fork()
-    if child == 0:
-        try:
-            go_up(folder, MortalDisk(left))
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status == 0
-
-
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside pytest's own threads
 def test_a_process_killed_at_any_operation_delivers_each_result_once(folder: Path) -> None:
     ended, cut = False, 0
     while not ended:
         place = folder / str(cut)
         place.mkdir()
-        ended = run_mortal(place, cut)
-        run_mortal(place, cut * 7 % 60)  # and once more while it recovers
+        ended = run_mortal(go_up, place, cut)
+        run_mortal(go_up, place, cut * 7 % 60)  # and once more while it recovers
         go_up(place, Disk())
         centre = Inbox(place / "centre", MIB)
         assert {arrival.entry.id: arrival.path.read_bytes() for arrival in centre.arrivals()} == CONTENTS, cut
